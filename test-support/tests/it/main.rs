@@ -1,0 +1,1 @@
+//! Integration tests of the stand-ins, one binary.
