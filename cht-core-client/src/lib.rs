@@ -1,0 +1,4 @@
+//! A client for the Community Health Toolkit and the CouchDB behind it.
+#![deny(missing_docs)]
+
+pub mod transport;
