@@ -1,0 +1,3 @@
+//! The HTTP side of the process: entrances for other systems, health, metrics.
+
+pub mod endpoint;
