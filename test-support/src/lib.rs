@@ -8,3 +8,5 @@
 )]
 
 pub mod clock;
+pub mod fault;
+pub mod serve;
