@@ -226,7 +226,7 @@ fn route(method: &http::Method, path: &str) -> String {
     for segment in path.split('/').skip(1).take(6) {
         let id = segment.len() > 24
             || segment.contains([':', '%'])
-            || segment.len() >= 5 && segment.contains(|c: char| c.is_ascii_digit());
+            || segment.len() >= 6 && segment.contains(|c: char| c.is_ascii_digit());
         route.push('/');
         route.push_str(if id { "{id}" } else { segment });
     }

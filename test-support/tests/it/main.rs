@@ -1,1 +1,4 @@
 //! Integration tests of the stand-ins, one binary.
+
+mod faults;
+mod support;

@@ -1,0 +1,281 @@
+//! Everything that the stand-in knows: its databases, the indexes kept while writing, and the one way to write a
+//! document of `medic`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    auth::{Account, Lockout},
+    generated::mix,
+    rev::Rev,
+    settings::Settings,
+    store::{Db, Json},
+};
+
+/// How sentinel, the CHT's worker behind the scenes, keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sentinel {
+    /// It handles nothing; the backlog grows.
+    Off,
+    /// Each change 0.1 s after it was made, however many there are.
+    Fast,
+    /// The same, but ten changes a second, as a small server does.
+    Slow,
+}
+
+/// What can be switched while it runs (`PUT /_standin/cht/settings`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Switches {
+    /// The api is starting: 200 and a page, or 503 for those who accept JSON.
+    pub starting: bool,
+    /// CouchDB cannot be reached: 500, monitoring full of -1.
+    pub couchdb_down: bool,
+    /// The worker's pace.
+    pub sentinel: Sentinel,
+    /// Changes that sentinel handles in a second; 0 is what `sentinel` says.
+    pub sentinel_per_s: f64,
+    /// Every answer waits so long (on a real clock).
+    pub latency_ms: u64,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { starting: false, couchdb_down: false, sentinel: Sentinel::Fast, sentinel_per_s: 0.0, latency_ms: 0 }
+    }
+}
+
+/// Milliseconds from a change until sentinel has handled it, on a quiet system.
+pub(super) const SENTINEL_DELAY_MS: i64 = 100;
+
+impl Switches {
+    /// Milliseconds that sentinel spends on one change.
+    fn pace_ms(&self) -> i64 {
+        let per_s = match self.sentinel {
+            _ if self.sentinel_per_s > 0.0 => self.sentinel_per_s,
+            Sentinel::Slow => 10.0,
+            Sentinel::Fast | Sentinel::Off => return 0,
+        };
+        (1000.0 / per_s) as i64
+    }
+}
+
+/// Another revision was there.
+#[derive(Debug)]
+pub(super) struct Conflict;
+
+#[derive(Default)]
+pub(super) struct Index {
+    /// Ids of contacts by the id of their type.
+    pub contacts: BTreeMap<String, BTreeSet<Arc<str>>>,
+    /// Ids of reports by form.
+    pub reports: BTreeMap<String, BTreeSet<Arc<str>>>,
+    /// Ids of contacts by `field:value`, lower case.
+    exact: HashMap<String, BTreeSet<Arc<str>>>,
+    /// Ids of reports that hold messages to send.
+    pub outgoing: BTreeSet<Arc<str>>,
+}
+
+/// The fields of a contact that can be looked up at once.
+const EXACT: [&str; 5] = ["patient_id", "place_id", "phone", "external_id", "rc_code"];
+
+impl Index {
+    fn update(&mut self, id: &Arc<str>, doc: &Json, settings: &Settings, add: bool) {
+        let mut change = |set: &mut BTreeSet<Arc<str>>| _ = if add { set.insert(id.clone()) } else { set.remove(id) };
+        if doc.get("type").and_then(Value::as_str) == Some("data_record") {
+            let form = doc.get("form").and_then(Value::as_str).unwrap_or_default();
+            change(self.reports.entry(form.to_owned()).or_default());
+            if doc.get("tasks").and_then(Value::as_array).is_some_and(|tasks| !tasks.is_empty()) {
+                change(&mut self.outgoing);
+            }
+        } else if let Some(contact_type) = settings.contact_type_of(doc) {
+            change(self.contacts.entry(contact_type.to_owned()).or_default());
+            for field in EXACT {
+                if let Some(value) = doc.get(field).and_then(Value::as_str) {
+                    let set = self.exact.entry(format!("{field}:{}", value.to_lowercase())).or_default();
+                    change(set);
+                }
+            }
+        }
+    }
+
+    /// Contacts that have this value in one of the indexed fields; `None` when the field is not indexed.
+    pub fn exact(&self, field: &str, value: &str) -> Option<Vec<Arc<str>>> {
+        EXACT.contains(&field).then(|| {
+            let found = self.exact.get(&format!("{field}:{}", value.to_lowercase()));
+            found.map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
+        })
+    }
+}
+
+pub(super) struct State {
+    pub medic: Db,
+    pub sentinel: Db,
+    pub users: Db,
+    pub others: BTreeMap<String, Db>,
+    pub index: Index,
+    pub settings: Settings,
+    pub accounts: BTreeMap<String, Account>,
+    pub credentials: BTreeMap<String, String>,
+    pub lockout: Lockout,
+    pub switches: Switches,
+    /// Sequence of the last change that sentinel handled, and when it is free for the next.
+    pub processed: u64,
+    pub sentinel_free_at: i64,
+    pub shortcode_length: usize,
+    pub started_ms: i64,
+    pub admin: String,
+    pub seed: u64,
+    pub drawn: u64,
+    pub nonce: u32,
+    /// Texts sent to a number lately, for the state `duplicate`.
+    pub sent: HashMap<String, Vec<i64>>,
+}
+
+impl State {
+    pub fn db(&self, name: &str) -> Option<&Db> {
+        match name {
+            "medic" => Some(&self.medic),
+            "medic-sentinel" => Some(&self.sentinel),
+            "_users" => Some(&self.users),
+            other => self.others.get(other),
+        }
+    }
+
+    pub fn db_mut(&mut self, name: &str) -> Option<&mut Db> {
+        match name {
+            "medic" => Some(&mut self.medic),
+            "medic-sentinel" => Some(&mut self.sentinel),
+            "_users" => Some(&mut self.users),
+            other => self.others.get_mut(other),
+        }
+    }
+
+    pub fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        mix(self.seed ^ mix(self.drawn))
+    }
+
+    /// The next of those ids of 32 hex digits that CouchDB gives: they count up from a prefix.
+    pub fn new_id(&mut self) -> String {
+        self.drawn += 1;
+        let prefix = u128::from(mix(self.seed)) << 64 | u128::from(mix(self.seed + 1)) << 40 & (1 << 104) - 1;
+        format!("{:026x}{:06x}", prefix & ((1 << 104) - 1), self.drawn & 0xff_ffff)
+    }
+
+    /// A UUID of version 7, as the records calls give.
+    pub fn new_uuid(&mut self, now: i64) -> String {
+        let (a, b) = (self.draw(), self.draw());
+        let mut bytes = [0_u8; 16];
+        bytes[..6].copy_from_slice(&(now as u64).to_be_bytes()[2..]);
+        bytes[6..8].copy_from_slice(&(a as u16).to_be_bytes());
+        bytes[8..].copy_from_slice(&b.to_be_bytes());
+        bytes[6] = bytes[6] & 0x0f | 0x70;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        uuid::Uuid::from_bytes(bytes).to_string()
+    }
+
+    /// Writes a document of `medic`; `_id` names it, `_rev` is what it replaces, `_deleted` deletes it.
+    pub fn put(&mut self, doc: Json, now: i64) -> Result<Rev, Conflict> {
+        let (id, base, deleted, body) = take_apart(doc);
+        let base = match base {
+            None => None,
+            Some(text) => Some(Rev::parse(&text).ok_or(Conflict)?),
+        };
+        self.write(&id, now, deleted, body, |db, deleted, body| db.put(&id, base, deleted, body, now))
+            .ok_or(Conflict)
+    }
+
+    /// Writes a revision of `medic` as replication does.
+    pub fn graft(&mut self, doc: Json, path: &[Rev], now: i64) {
+        let (id, _, deleted, body) = take_apart(doc);
+        self.write(&id, now, deleted, body, |db, deleted, body| {
+            db.graft(&id, path, deleted, body, now);
+            Some(())
+        });
+    }
+
+    fn write<T>(
+        &mut self,
+        id: &str,
+        _now: i64,
+        deleted: bool,
+        body: Json,
+        write: impl FnOnce(&mut Db, bool, &Json) -> Option<T>,
+    ) -> Option<T> {
+        let old = self.medic.json(id);
+        let result = write(&mut self.medic, deleted, &body)?;
+        let key: Arc<str> = id.into();
+        if let Some(old) = old {
+            self.index.update(&key, &old, &self.settings, false);
+        }
+        if let Some(new) = self.medic.json(id) {
+            self.index.update(&key, &new, &self.settings, true);
+        }
+        if id == "settings" {
+            self.reload_settings();
+        }
+        Some(result)
+    }
+
+    /// Takes over the document `settings`; the contact types decide what is a contact, so the indexes follow.
+    pub fn reload_settings(&mut self) {
+        let doc = self.medic.json("settings").unwrap_or_default();
+        let settings = Settings::new(doc.get("settings").cloned().unwrap_or_else(|| json!({})));
+        let types_changed = settings.value().get("contact_types") != self.settings.value().get("contact_types");
+        self.settings = settings;
+        if types_changed {
+            self.rebuild_index();
+        }
+    }
+
+    pub fn rebuild_index(&mut self) {
+        let mut index = Index::default();
+        for current in self.medic.live() {
+            index.update(&Arc::from(&*current.id), &current.json(), &self.settings, true);
+        }
+        self.index = index;
+    }
+
+    /// A text for a place in a feed, another one at every request.
+    pub fn seq_text(&self, seq: u64) -> String {
+        super::seq::encode(seq, self.nonce)
+    }
+
+    /// Lets sentinel handle what is due by now, each change at its own time.
+    pub fn tick(&mut self, now: i64) {
+        if self.switches.sentinel == Sentinel::Off || self.switches.couchdb_down {
+            return;
+        }
+        let pace = self.switches.pace_ms();
+        while let Some((seq, id, written)) = self.medic.stored_after(self.processed) {
+            let due = (written + SENTINEL_DELAY_MS).max(self.sentinel_free_at);
+            if due > now {
+                break;
+            }
+            self.sentinel_free_at = due + pace;
+            self.processed = seq;
+            super::sentinel::handle(self, &id, seq, due);
+        }
+    }
+
+    /// Changes that sentinel has not handled yet.
+    pub fn backlog(&self) -> u64 {
+        self.medic.stored_pending(self.processed)
+    }
+}
+
+/// Splits a document into id, revision, whether it deletes, and what is stored.
+pub(super) fn take_apart(mut doc: Json) -> (String, Option<String>, bool, Json) {
+    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
+    let id = text(doc.remove("_id")).unwrap_or_default();
+    let base = text(doc.remove("_rev"));
+    let deleted = doc.remove("_deleted") == Some(Value::Bool(true));
+    (id, base, deleted, doc)
+}
