@@ -9,4 +9,7 @@
 
 pub mod clock;
 pub mod fault;
+pub mod people;
+pub mod process;
 pub mod serve;
+pub mod sink;

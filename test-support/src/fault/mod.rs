@@ -11,6 +11,7 @@ mod plan;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use control::{json, lines};
 pub use in_process::{Broken, InProcess};
 pub use journal::{Entry, Requests};
 pub(crate) use layer::{Fate, Layer};

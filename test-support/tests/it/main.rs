@@ -1,4 +1,7 @@
 //! Integration tests of the stand-ins, one binary.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 mod faults;
+mod process;
+mod sink;
 mod support;

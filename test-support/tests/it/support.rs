@@ -53,10 +53,14 @@ impl Seen {
 }
 
 pub async fn open(url: &str, method: &str, path: &str, body: &str) -> TcpStream {
+    open_with(url, method, path, "", body).await
+}
+
+async fn open_with(url: &str, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
     let length = body.len();
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await.unwrap();
     stream
@@ -64,7 +68,12 @@ pub async fn open(url: &str, method: &str, path: &str, body: &str) -> TcpStream 
 
 /// Sends one request and reads until the server ends the connection.
 pub async fn send(url: &str, method: &str, path: &str, body: &str) -> Seen {
-    let mut stream = open(url, method, path, body).await;
+    send_with(url, method, path, "", body).await
+}
+
+/// The same with header lines, each with its line end.
+pub async fn send_with(url: &str, method: &str, path: &str, headers: &str, body: &str) -> Seen {
+    let mut stream = open_with(url, method, path, headers, body).await;
     let mut bytes = Vec::new();
     let ended = stream.read_to_end(&mut bytes).await.map(drop).map_err(|e| e.kind());
     let text = String::from_utf8(bytes).unwrap();
