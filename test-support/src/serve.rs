@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    fault::{Fate, Faults, Layer},
+    fault::{Fate, Faults, Layer, Way},
 };
 
 /// The longest request body.
@@ -48,7 +48,7 @@ impl Handle for Layer {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             match read(body).await {
-                Ok(body) => self.serve(Request::from_parts(head, body)).await,
+                Ok(body) => self.serve(Request::from_parts(head, body), Way::Tcp).await,
                 Err(refusal) => refusal,
             }
         })
@@ -82,7 +82,7 @@ impl Server {
     /// applied when somebody runs the clock's jobs.
     pub async fn start(router: Router, faults: Faults, clock: Clock, port: u16) -> io::Result<Self> {
         faults.start(&clock);
-        let layer = Layer { router, faults, clock: clock.clone(), patience: None };
+        let layer = Layer { router, faults, clock: clock.clone() };
         Self::start_with(Arc::new(layer), &clock, port).await
     }
 

@@ -10,10 +10,10 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 
-use super::{Fate, Faults, Layer};
+use super::{Fate, Faults, Layer, Way};
 use crate::clock::Clock;
 
-/// How long a call waits under a real clock.
+/// How long a call waits if it is not told.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A longer body is cut here.
 const LONGEST: usize = 64 << 20;
@@ -48,15 +48,9 @@ impl std::error::Error for Broken {}
 pub struct InProcess(Arc<Layer>);
 
 impl InProcess {
-    /// A call waits 30 s.
     pub fn new(router: Router, faults: Faults, clock: Clock) -> Self {
-        Self::with_patience(router, faults, clock, PATIENCE)
-    }
-
-    /// A delay of `patience` or more is an answer that comes too late; the request is applied then all the same.
-    pub fn with_patience(router: Router, faults: Faults, clock: Clock, patience: Duration) -> Self {
         faults.start(&clock);
-        Self(Arc::new(Layer { router, faults, clock, patience: Some(patience) }))
+        Self(Arc::new(Layer { router, faults, clock }))
     }
 
     pub fn faults(&self) -> &Faults {
@@ -67,9 +61,19 @@ impl InProcess {
         &self.0.clock
     }
 
-    /// Sends one request. Under a manual clock an answer that streams without end is what it has sent so far.
+    /// Sends one request and waits 30 s for its answer.
     pub async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Broken> {
-        match self.0.serve(request).await {
+        self.call_within(PATIENCE, request).await
+    }
+
+    /// Sends one request. An answer that is delayed by `patience` or more comes too late; the request is applied then all
+    /// the same. Under a manual clock an answer that streams without end is what it has sent so far.
+    pub async fn call_within(
+        &self,
+        patience: Duration,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Broken> {
+        match self.0.serve(request, Way::InProcess(patience)).await {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 Ok(Response::from_parts(head, self.read(body).await.ok_or(Broken::Reset)?))
@@ -78,7 +82,7 @@ impl InProcess {
             Err(Fate::Closed | Fate::Reset) => Err(Broken::Reset),
             Err(Fate::Silent) => {
                 if !self.0.clock.is_manual() {
-                    tokio::time::sleep(PATIENCE.min(self.0.patience.unwrap_or(PATIENCE))).await;
+                    tokio::time::sleep(patience).await;
                 }
                 Err(Broken::TimedOut)
             }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use tower::ServiceExt;
 
-use super::{Action, Faults, Verdict, control, journal};
+use super::{Action, Faults, Verdict, control, journal, mix};
 use crate::clock::Clock;
 
 /// How a request ends that gets no answer.
@@ -31,12 +31,19 @@ pub(crate) struct Layer {
     pub router: Router,
     pub faults: Faults,
     pub clock: Clock,
-    /// How long the client waits; `None` when the client itself is on the other side of a socket.
-    pub patience: Option<Duration>,
+}
+
+/// How a request came in.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// From a client on the other side of a socket.
+    Tcp,
+    /// From a caller in this process, who waits so long.
+    InProcess(Duration),
 }
 
 impl Layer {
-    pub async fn serve(&self, request: Request<Bytes>) -> Result<Response<Body>, Fate> {
+    pub async fn serve(&self, request: Request<Bytes>, way: Way) -> Result<Response<Body>, Fate> {
         if request.uri().path().starts_with("/_standin/") {
             return match control::answer(self, &request) {
                 Some(answer) => Ok(answer),
@@ -58,17 +65,17 @@ impl Layer {
         };
         let none = Duration::ZERO;
         let answer = match action {
-            Action::Pass | Action::OneOf { .. } => self.apply(request, none, &mut open).await,
+            Action::Pass | Action::OneOf { .. } => self.apply(request, none, way, &mut open).await,
             Action::Delay { ms } => {
                 let delay = Duration::from_millis(ms);
-                if self.patience.is_some_and(|patience| delay >= patience) {
+                if matches!(way, Way::InProcess(patience) if delay >= patience) {
                     return Err(self.apply_later(request, open.n, delay));
                 }
-                self.apply(request, delay, &mut open).await
+                self.apply(request, delay, way, &mut open).await
             }
             Action::DropBefore => return Err(Fate::Closed),
             Action::DropAfter => {
-                self.apply(request, none, &mut open).await;
+                self.apply(request, none, way, &mut open).await;
                 return Err(Fate::Closed);
             }
             Action::ApplyLater { ms } => {
@@ -76,7 +83,7 @@ impl Layer {
             }
             Action::Status { code, headers, body, applied } => {
                 if applied {
-                    self.apply(request, none, &mut open).await;
+                    self.apply(request, none, way, &mut open).await;
                 }
                 canned(code, &headers, body)
             }
@@ -107,9 +114,13 @@ impl Layer {
         Open { layer: self, n, end }
     }
 
-    /// A write over TCP has a task of its own, since the connection's ends with the client.
-    async fn apply(&self, request: Request<Bytes>, delay: Duration, open: &mut Open<'_>) -> Response<Body> {
-        open.end.applied = true;
+    async fn apply(
+        &self,
+        request: Request<Bytes>,
+        delay: Duration,
+        way: Way,
+        open: &mut Open<'_>,
+    ) -> Response<Body> {
         let (router, delay) =
             (self.router.clone(), if self.clock.is_manual() { Duration::ZERO } else { delay });
         let applying = async move {
@@ -118,7 +129,27 @@ impl Layer {
             }
             apply(router, request).await
         };
-        if open.end.write && self.patience.is_none() { carried(applying).await } else { applying.await }
+        match way {
+            Way::InProcess(_) => {
+                self.let_others_in(open.n, 0).await;
+                open.end.applied = true;
+                let answer = applying.await;
+                self.let_others_in(open.n, 1).await;
+                answer
+            }
+            Way::Tcp => {
+                open.end.applied = true;
+                // A write has a task of its own, since the connection's ends with the client.
+                if open.end.write { carried(applying).await } else { applying.await }
+            }
+        }
+    }
+
+    /// Requests in one process would otherwise never overlap; how they do is the seed's choice.
+    async fn let_others_in(&self, n: u64, side: u64) {
+        for _ in 0..mix(self.faults.seed(), side, n) % 3 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn apply_later(&self, request: Request<Bytes>, n: u64, delay: Duration) -> Fate {

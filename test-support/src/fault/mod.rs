@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use control::{json, lines};
 pub use in_process::{Broken, InProcess};
 pub use journal::{Entry, Requests};
-pub(crate) use layer::{Fate, Layer};
+pub(crate) use layer::{Fate, Layer, Way};
 pub use plan::{Action, Outage, Plan, Rule};
 
 use crate::clock::Clock;
@@ -131,6 +131,10 @@ impl Faults {
             }
         }
         Verdict::Do(Action::Pass)
+    }
+
+    fn seed(&self) -> u64 {
+        self.state().plan.seed
     }
 
     fn is_read(&self, method: &http::Method, path: &str) -> bool {

@@ -65,6 +65,7 @@ impl Plan {
             Action::DropAfter,
             Action::ApplyLater { ms: late_ms },
             Action::status(503, false),
+            Action::too_many(Some(1)),
             Action::status(500, true),
             Action::FakeSuccess { code: 200, body: "{}".to_owned() },
             Action::Reset,

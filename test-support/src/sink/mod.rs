@@ -109,7 +109,7 @@ impl Sink {
     pub async fn serve(self: &Arc<Self>, faults: Faults, port: u16) -> io::Result<Server> {
         let clock = self.clock.clone();
         faults.start(&clock);
-        let layer = Layer { router: self.router(), faults, clock: clock.clone(), patience: None };
+        let layer = Layer { router: self.router(), faults, clock: clock.clone() };
         Server::start_with(Arc::new(Short { sink: self.clone(), layer }), &clock, port).await
     }
 

@@ -73,6 +73,37 @@ async fn a_late_request_is_applied_once_when_due() {
 }
 
 #[tokio::test]
+async fn whether_an_answer_is_late_is_the_callers_to_say() {
+    let system = InProcess::new(
+        Counter::default().router(),
+        Faults::new(Plan::always(Action::Delay { ms: 900 })),
+        Clock::manual(0),
+    );
+    let within =
+        async |ms| system.call_within(Duration::from_millis(ms), request("POST", "/", "")).await.map(drop);
+    assert_eq!(within(901).await, Ok(()));
+    assert_eq!(within(900).await, Err(Broken::TimedOut));
+}
+
+#[tokio::test]
+async fn calls_overlap_as_the_seed_says() {
+    let order_of = async |seed| {
+        let (counter, faults) = (Counter::default(), Faults::new(Plan { seed, ..Plan::default() }));
+        let system = InProcess::new(counter.router(), faults.clone(), Clock::manual(0));
+        let calls = (0..8).map(|_| async {
+            let answer = system.call(request("POST", "/", "")).await.unwrap();
+            String::from_utf8(answer.body().to_vec()).unwrap()
+        });
+        let order = futures_util::future::join_all(calls).await;
+        (order, faults.requests().max_concurrent)
+    };
+    let (order, concurrent) = order_of(1).await;
+    assert!(concurrent > 1);
+    assert_eq!((&order, concurrent), (&order_of(1).await.0, order_of(1).await.1));
+    assert_ne!(order, order_of(2).await.0);
+}
+
+#[tokio::test]
 async fn an_outage_refuses_and_ends() {
     let (counter, clock) = (Counter::default(), Clock::manual(7_000));
     let plan = Plan { outages: vec![Outage { from_ms: 10, to_ms: 20 }], ..Plan::default() };
