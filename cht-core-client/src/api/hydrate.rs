@@ -1,0 +1,28 @@
+//! Documents with their contacts, patients, places and parents filled in.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::client::{Call, ChtClient};
+use crate::error::Error;
+
+/// The id that was asked for and the document, if there is one.
+pub type Hydrated = (String, Option<Map<String, Value>>);
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    doc: Option<Map<String, Value>>,
+}
+
+impl ChtClient {
+    /// Reads documents filled in, in the order of the ids.
+    ///
+    /// A contact's parents are filled in only as far as the document itself stores their ids, or another document of
+    /// the same call does: the same document can come back fuller or emptier.
+    pub async fn hydrate(&self, ids: &[&str]) -> Result<Vec<Hydrated>, Error> {
+        let rows: Vec<Row> =
+            self.json(Call::post("/api/v1/hydrate").json(&json!({ "doc_ids": ids }))?).await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.doc)).collect())
+    }
+}
