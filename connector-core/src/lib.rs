@@ -6,8 +6,13 @@
 #![deny(missing_docs)]
 
 pub mod change;
+pub mod cht;
 pub mod clock;
 pub mod config;
 pub mod connector;
 pub mod http;
+pub mod outbox;
+pub mod reconcile;
+pub mod rules;
+pub mod store;
 pub mod transport;
