@@ -7,6 +7,7 @@
     reason = "stand-ins are test programs; a panic on their own state is a bug to be seen"
 )]
 
+pub mod cht;
 pub mod clock;
 pub mod fault;
 pub mod people;

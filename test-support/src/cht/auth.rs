@@ -161,13 +161,16 @@ pub(super) fn session(state: &State, req: &Req, access: &Access, now: i64) -> Re
             let user = login(state, &name, &password).ok_or(Fail::NotLoggedIn(Guard::Couch))?;
             let account = state.accounts.get(&name).ok_or(Fail::NotLoggedIn(Guard::Couch))?;
             let body = json!({ "ok": true, "name": name, "roles": user.roles });
-            Ok(Reply::couch(200, body.to_string()).with("set-cookie", set_cookie(&make_cookie(account, &name, now))))
+            Ok(Reply::couch(200, body.to_string())
+                .with("set-cookie", set_cookie(&make_cookie(account, &name, now))))
         }
         "DELETE" => Ok(Reply::couch(200, r#"{"ok":true}"#).with("set-cookie", set_cookie(""))),
         _ => {
             let user = access.user_or(Guard::Couch)?;
-            let info = json!({ "authentication_handlers": ["cookie", "default"], "authenticated": access.handler });
-            let body = json!({ "ok": true, "userCtx": { "name": user.name, "roles": user.roles }, "info": info });
+            let info =
+                json!({ "authentication_handlers": ["cookie", "default"], "authenticated": access.handler });
+            let body =
+                json!({ "ok": true, "userCtx": { "name": user.name, "roles": user.roles }, "info": info });
             Ok(Reply::couch(200, body.to_string()))
         }
     }
@@ -227,7 +230,8 @@ pub(super) struct Lockout(HashMap<String, (i64, u32)>);
 impl Lockout {
     /// What a failure of this request counts for, and whether it can be refused at all.
     fn keys(req: &Req) -> (Vec<String>, bool) {
-        let address = req.header("x-forwarded-for").and_then(|list| list.split(',').next()).unwrap_or("local");
+        let address =
+            req.header("x-forwarded-for").and_then(|list| list.split(',').next()).unwrap_or("local");
         let mut keys = vec![format!("address {}", address.trim())];
         let mut refusable = false;
         if let Some((name, password)) = basic(req) {

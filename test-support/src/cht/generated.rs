@@ -33,8 +33,8 @@ pub(super) struct Batch {
 }
 
 const NAMES: [&str; 16] = [
-    "Achieng", "Baraka", "Chebet", "Daudi", "Esther", "Fatuma", "Grace", "Hassan", "Imani", "Juma", "Kamau", "Leila",
-    "Mercy", "Njeri", "Omondi", "Zuri",
+    "Achieng", "Baraka", "Chebet", "Daudi", "Esther", "Fatuma", "Grace", "Hassan", "Imani", "Juma", "Kamau",
+    "Leila", "Mercy", "Njeri", "Omondi", "Zuri",
 ];
 
 impl Batch {
@@ -115,7 +115,10 @@ mod tests {
         let sizes: Vec<usize> = (0..1000).map(|n| batch.body(n).len()).collect();
         assert!(sizes.iter().all(|size| (1000..=65_540).contains(size)));
         let below = sizes.iter().filter(|size| **size < 8192).count();
-        assert!((400..600).contains(&below), "log-uniform: half lies below the geometric middle, not {below}");
+        assert!(
+            (400..600).contains(&below),
+            "log-uniform: half lies below the geometric middle, not {below}"
+        );
         assert_eq!(batch.body(3), batch.body(3));
         assert_ne!(batch.body(3), batch.body(4));
         assert!(serde_json::from_str::<serde_json::Value>(&batch.body(5)).is_ok());

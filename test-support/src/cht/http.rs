@@ -32,7 +32,9 @@ impl Req {
             raw_path: format!("/{}", parts.join("/")),
             path: parts.iter().map(|part| decode(part)).collect(),
             trailing_slash: uri.path().ends_with('/'),
-            query: url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect(),
+            query: url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect(),
             headers,
             body,
         }
@@ -53,7 +55,9 @@ impl Req {
     /// A parameter that holds JSON, as CouchDB's `key` and `startkey`.
     pub fn json_param(&self, name: &str) -> Result<Option<Value>, Fail> {
         let Some(text) = self.param(name) else { return Ok(None) };
-        serde_json::from_str(text).map(Some).map_err(|_| Fail::couch(400, "bad_request", "invalid UTF-8 JSON"))
+        serde_json::from_str(text)
+            .map(Some)
+            .map_err(|_| Fail::couch(400, "bad_request", "invalid UTF-8 JSON"))
     }
 
     /// Errors are JSON only for those who rank it above text.
@@ -132,7 +136,8 @@ impl Reply {
 
     pub fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().append(HeaderName::from_static(name), value);
@@ -144,9 +149,19 @@ impl Reply {
 
 /// A refusal, shaped only when it is known what the client accepts.
 pub(super) enum Fail {
-    Api { status: u16, error: Value, details: Option<Value>, headers: Vec<(&'static str, String)> },
+    Api {
+        status: u16,
+        error: Value,
+        details: Option<Value>,
+        headers: Vec<(&'static str, String)>,
+    },
     /// `{error, reason}`; `proxied` when CouchDB said so itself and nothing re-serialised it.
-    Couch { status: u16, error: String, reason: String, proxied: bool },
+    Couch {
+        status: u16,
+        error: String,
+        reason: String,
+        proxied: bool,
+    },
     /// Nobody is logged in; `always` the shape of the paths that CouchDB guards itself.
     NotLoggedIn(Guard),
 }

@@ -7,8 +7,26 @@ use serde_json::{Map, Value};
 /// The name of the first operator that is not known, if any.
 pub(super) fn unknown_operator(selector: &Value) -> Option<String> {
     const KNOWN: [&str; 20] = [
-        "$and", "$or", "$nor", "$not", "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$type",
-        "$size", "$mod", "$all", "$elemMatch", "$allMatch", "$beginsWith",
+        "$and",
+        "$or",
+        "$nor",
+        "$not",
+        "$eq",
+        "$ne",
+        "$gt",
+        "$gte",
+        "$lt",
+        "$lte",
+        "$in",
+        "$nin",
+        "$exists",
+        "$type",
+        "$size",
+        "$mod",
+        "$all",
+        "$elemMatch",
+        "$allMatch",
+        "$beginsWith",
     ];
     match selector {
         Value::Object(map) => map.iter().find_map(|(key, value)| {
@@ -52,7 +70,9 @@ fn holds(condition: &Value, value: Option<&Value>) -> bool {
         Value::Object(map) if map.keys().any(|key| key.starts_with('$')) => {
             map.iter().all(|(operator, operand)| operates(operator, operand, value))
         }
-        Value::Object(map) => map.iter().all(|(key, inner)| holds(inner, value.and_then(|value| field_of(value, key)))),
+        Value::Object(map) => {
+            map.iter().all(|(key, inner)| holds(inner, value.and_then(|value| field_of(value, key))))
+        }
         plain => value == Some(plain),
     }
 }
@@ -78,15 +98,23 @@ fn operates(operator: &str, operand: &Value, value: Option<&Value>) -> bool {
         "$nin" => value.is_some_and(|value| !items().contains(value)),
         "$type" => value.is_some_and(|value| Some(type_name(value)) == operand.as_str()),
         "$size" => value.and_then(Value::as_array).map(|held| held.len() as u64) == operand.as_u64(),
-        "$beginsWith" => {
-            value.and_then(Value::as_str).zip(operand.as_str()).is_some_and(|(text, start)| text.starts_with(start))
+        "$beginsWith" => value
+            .and_then(Value::as_str)
+            .zip(operand.as_str())
+            .is_some_and(|(text, start)| text.starts_with(start)),
+        "$all" => {
+            value.and_then(Value::as_array).is_some_and(|held| items().iter().all(|item| held.contains(item)))
         }
-        "$all" => value.and_then(Value::as_array).is_some_and(|held| items().iter().all(|item| held.contains(item))),
-        "$elemMatch" => value.and_then(Value::as_array).is_some_and(|held| held.iter().any(|one| holds(operand, Some(one)))),
-        "$allMatch" => value.and_then(Value::as_array).is_some_and(|held| held.iter().all(|one| holds(operand, Some(one)))),
+        "$elemMatch" => value
+            .and_then(Value::as_array)
+            .is_some_and(|held| held.iter().any(|one| holds(operand, Some(one)))),
+        "$allMatch" => value
+            .and_then(Value::as_array)
+            .is_some_and(|held| held.iter().all(|one| holds(operand, Some(one)))),
         "$mod" => {
             let number = |at: usize| items().get(at).and_then(Value::as_i64);
-            let (Some(value), Some(by), Some(rest)) = (value.and_then(Value::as_i64), number(0), number(1)) else {
+            let (Some(value), Some(by), Some(rest)) = (value.and_then(Value::as_i64), number(0), number(1))
+            else {
                 return false;
             };
             value.checked_rem(by) == Some(rest)
@@ -127,7 +155,9 @@ pub(super) fn collate(a: &Value, b: &Value) -> Ordering {
             different.unwrap_or_else(|| a.len().cmp(&b.len()))
         }
         (Value::Object(a), Value::Object(b)) => {
-            let pair = |((ka, va), (kb, vb)): ((&String, &Value), (&String, &Value))| ka.cmp(kb).then(collate(va, vb));
+            let pair = |((ka, va), (kb, vb)): ((&String, &Value), (&String, &Value))| {
+                ka.cmp(kb).then(collate(va, vb))
+            };
             let different = a.iter().zip(b).map(pair).find(|order| order.is_ne());
             different.unwrap_or_else(|| a.len().cmp(&b.len()))
         }

@@ -139,7 +139,11 @@ impl Tree {
 
     /// Finds the winner and lets go of what is not needed: bodies older than the last one replaced, far ancestors.
     fn settle(&mut self) {
-        let linear = self.nodes.iter().enumerate().all(|(at, node)| node.parent == at.checked_sub(1).map(|n| n as u32));
+        let linear = self
+            .nodes
+            .iter()
+            .enumerate()
+            .all(|(at, node)| node.parent == at.checked_sub(1).map(|n| n as u32));
         if linear && self.nodes.len() > KEPT_ANCESTORS {
             self.nodes.remove(0);
             for (at, node) in self.nodes.iter_mut().enumerate() {

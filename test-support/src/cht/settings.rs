@@ -70,13 +70,16 @@ impl Settings {
     /// Roles with a permission.
     pub fn allows(&self, roles: &[String], permission: &str) -> bool {
         let granted = self.0["permissions"][permission].as_array();
-        granted.into_iter().flatten().filter_map(Value::as_str).any(|role| roles.iter().any(|own| own == role))
+        granted
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .any(|role| roles.iter().any(|own| own == role))
     }
 
     /// A role without `offline` is online when it is configured; unknown roles alone are offline.
     pub fn are_offline(&self, roles: &[String]) -> bool {
-        let configured: Vec<&Value> =
-            roles.iter().filter_map(|role| self.0["roles"].get(role)).collect();
+        let configured: Vec<&Value> = roles.iter().filter_map(|role| self.0["roles"].get(role)).collect();
         configured.is_empty() || configured.iter().any(|role| role["offline"] == true)
     }
 
@@ -148,7 +151,12 @@ fn extend(into: &mut Value, from: &Value) {
     }
 }
 
-pub(super) fn put_credential(state: &mut State, req: &Req, key: &str, access: &Access) -> Result<Reply, Fail> {
+pub(super) fn put_credential(
+    state: &mut State,
+    req: &Req,
+    key: &str,
+    access: &Access,
+) -> Result<Reply, Fail> {
     let user = access.user()?;
     if !user.is_admin() {
         return Err(Fail::api(403, "Insufficient permissions"));

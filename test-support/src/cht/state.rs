@@ -14,7 +14,7 @@ use super::{
     generated::mix,
     rev::Rev,
     settings::Settings,
-    store::{Db, Json},
+    store::{Db, Json, take_apart},
 };
 
 /// How sentinel, the CHT's worker behind the scenes, keeps up.
@@ -47,7 +47,13 @@ pub struct Switches {
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { starting: false, couchdb_down: false, sentinel: Sentinel::Fast, sentinel_per_s: 0.0, latency_ms: 0 }
+        Self {
+            starting: false,
+            couchdb_down: false,
+            sentinel: Sentinel::Fast,
+            sentinel_per_s: 0.0,
+            latency_ms: 0,
+        }
     }
 }
 
@@ -87,7 +93,8 @@ const EXACT: [&str; 5] = ["patient_id", "place_id", "phone", "external_id", "rc_
 
 impl Index {
     fn update(&mut self, id: &Arc<str>, doc: &Json, settings: &Settings, add: bool) {
-        let mut change = |set: &mut BTreeSet<Arc<str>>| _ = if add { set.insert(id.clone()) } else { set.remove(id) };
+        let change =
+            |set: &mut BTreeSet<Arc<str>>| _ = if add { set.insert(id.clone()) } else { set.remove(id) };
         if doc.get("type").and_then(Value::as_str) == Some("data_record") {
             let form = doc.get("form").and_then(Value::as_str).unwrap_or_default();
             change(self.reports.entry(form.to_owned()).or_default());
@@ -228,7 +235,8 @@ impl State {
     pub fn reload_settings(&mut self) {
         let doc = self.medic.json("settings").unwrap_or_default();
         let settings = Settings::new(doc.get("settings").cloned().unwrap_or_else(|| json!({})));
-        let types_changed = settings.value().get("contact_types") != self.settings.value().get("contact_types");
+        let types_changed =
+            settings.value().get("contact_types") != self.settings.value().get("contact_types");
         self.settings = settings;
         if types_changed {
             self.rebuild_index();
@@ -269,13 +277,4 @@ impl State {
     pub fn backlog(&self) -> u64 {
         self.medic.stored_pending(self.processed)
     }
-}
-
-/// Splits a document into id, revision, whether it deletes, and what is stored.
-pub(super) fn take_apart(mut doc: Json) -> (String, Option<String>, bool, Json) {
-    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
-    let id = text(doc.remove("_id")).unwrap_or_default();
-    let base = text(doc.remove("_rev"));
-    let deleted = doc.remove("_deleted") == Some(Value::Bool(true));
-    (id, base, deleted, doc)
 }

@@ -46,7 +46,6 @@ pub(super) struct Current<'a> {
     pub rev: Rev,
     pub deleted: bool,
     body: Cow<'a, str>,
-    pub written_ms: i64,
     tree: Option<&'a Tree>,
 }
 
@@ -103,7 +102,8 @@ impl Db {
         self.docs.len() as u64 - self.deleted + self.generated()
     }
 
-    fn generated(&self) -> u64 {
+    /// Persons of batches that are not stored.
+    pub fn generated(&self) -> u64 {
         self.batches.iter().map(|batch| batch.spec.count).sum::<u64>() - self.taken.len() as u64
     }
 
@@ -121,7 +121,6 @@ impl Db {
             rev: node.rev,
             deleted: node.deleted,
             body: Cow::Borrowed(node.body.as_deref().unwrap_or("{}")),
-            written_ms: doc.written_ms,
             tree: Some(&doc.tree),
         }
     }
@@ -133,7 +132,6 @@ impl Db {
             rev: Rev { pos, hash },
             deleted: false,
             body: Cow::Owned(batch.body(index)),
-            written_ms: batch.reported_date,
             tree: None,
         }
     }
@@ -186,7 +184,8 @@ impl Db {
         if self.docs.contains_key(id) {
             return;
         }
-        let Some((batch, index)) = self.batches.iter().find_map(|b| b.index(id).map(|index| (b, index))) else {
+        let Some((batch, index)) = self.batches.iter().find_map(|b| b.index(id).map(|index| (b, index)))
+        else {
             return;
         };
         let ((pos, hash), body) = (batch.rev(index), batch.body(index));
@@ -270,9 +269,10 @@ impl Db {
 
     /// Stored changes, newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = (u64, Current<'_>)> {
-        self.by_seq.iter().rev().filter_map(|(seq, id)| {
-            self.docs.get(id).map(|doc| (*seq, Self::current(id, doc)))
-        })
+        self.by_seq
+            .iter()
+            .rev()
+            .filter_map(|(seq, id)| self.docs.get(id).map(|doc| (*seq, Self::current(id, doc))))
     }
 
     /// The first stored change after a place, batches left out.
@@ -310,7 +310,8 @@ impl Db {
             .filter_map(|batch| {
                 let mut index = batch.lower_bound(id);
                 while index < batch.spec.count
-                    && ((!inclusive && batch.id(index) == id) || self.docs.contains_key(batch.id(index).as_str()))
+                    && ((!inclusive && batch.id(index) == id)
+                        || self.docs.contains_key(batch.id(index).as_str()))
                 {
                     index += 1;
                 }
@@ -355,6 +356,15 @@ impl Db {
     }
 }
 
+/// Splits a document into id, revision, whether it deletes, and what is stored.
+pub(super) fn take_apart(mut doc: Json) -> (String, Option<String>, bool, Json) {
+    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
+    let id = text(doc.remove("_id")).unwrap_or_default();
+    let base = text(doc.remove("_rev"));
+    let deleted = doc.remove("_deleted") == Some(Value::Bool(true));
+    (id, base, deleted, doc)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::generated::Generate, *};
@@ -384,7 +394,11 @@ mod tests {
         let feed = feed(&db);
         assert_eq!((feed.len(), feed.last().unwrap()), (3000, &(3001, "d7".to_owned())));
         for place in [0, 1, 7, 8, 1023, 1024, 2999, 3001] {
-            assert_eq!(db.pending(place), feed.iter().filter(|(seq, _)| *seq > place).count() as u64, "{place}");
+            assert_eq!(
+                db.pending(place),
+                feed.iter().filter(|(seq, _)| *seq > place).count() as u64,
+                "{place}"
+            );
         }
     }
 

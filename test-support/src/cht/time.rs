@@ -1,6 +1,10 @@
 //! Times in the forms that the CHT writes and reads.
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::{Date, Time},
+    tz::{Offset, TimeZone},
+};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -13,7 +17,7 @@ pub(super) fn iso(ms: i64) -> String {
 
 /// A part of the time in UTC.
 pub(super) fn format(ms: i64, format: &str) -> String {
-    at(ms).to_zoned(TimeZone::UTC).strftime(format).to_string()
+    at(ms).to_zoned_datetime(TimeZone::UTC).strftime(format).to_string()
 }
 
 /// The date of a cookie: CouchDB writes it with dashes, the api with spaces.
@@ -27,11 +31,12 @@ pub(super) fn parse(text: &str) -> Option<i64> {
         return Some(time.as_millisecond());
     }
     let date: Date = text.get(..10).filter(|_| text.len() == 10)?.parse().ok()?;
-    date.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp().as_millisecond())
+    Offset::UTC.to_timestamp(date.to_datetime(Time::midnight())).ok().map(Timestamp::as_millisecond)
 }
 
 /// The strict form that the newer calls demand: seconds or milliseconds, and a Z.
 pub(super) fn parse_strict(text: &str) -> Option<i64> {
-    let strict = matches!(text.len(), 20 | 24) && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
+    let strict =
+        matches!(text.len(), 20 | 24) && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
     strict.then(|| parse(text)).flatten()
 }

@@ -1,0 +1,341 @@
+//! `_changes`: one page of the feed, or a connection that stays open until something fits.
+
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{
+    Cht,
+    auth::User,
+    http::{Fail, JSON, Reply, Req},
+    mango, seq,
+    state::State,
+    store::{Current, Db},
+};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Normal,
+    Longpoll,
+    Continuous,
+    EventSource,
+}
+
+enum Filter {
+    None,
+    Selector(serde_json::Map<String, Value>),
+    Ids(Vec<String>),
+}
+
+/// What a request asks of the feed.
+pub(super) struct Feed {
+    db: String,
+    mode: Mode,
+    since: u64,
+    limit: u64,
+    descending: bool,
+    include_docs: bool,
+    all_leaves: bool,
+    filter: Filter,
+    timeout: Duration,
+    heartbeat: Option<Duration>,
+}
+
+/// A part of the feed as JSON rows.
+struct Page {
+    rows: Vec<String>,
+    last: u64,
+    pending: u64,
+}
+
+impl Feed {
+    pub fn read(state: &State, db: &str, req: &Req) -> Result<Self, Fail> {
+        let malformed = || Fail::Couch {
+            status: 400,
+            error: "bad_request".into(),
+            reason: "Malformed sequence supplied in 'since' parameter.".into(),
+            proxied: true,
+        };
+        let at = state.db(db).ok_or_else(Fail::no_database)?;
+        let since = match req.param("since").or(req.header("last-event-id")).unwrap_or("0") {
+            "now" => at.seq,
+            text => seq::decode(text).ok_or_else(malformed)?.min(at.seq),
+        };
+        let mode = match req.param("feed").unwrap_or("normal") {
+            "longpoll" => Mode::Longpoll,
+            "continuous" => Mode::Continuous,
+            "eventsource" => Mode::EventSource,
+            _ => Mode::Normal,
+        };
+        let body: Value = if req.body.is_empty() {
+            json!({})
+        } else {
+            serde_json::from_slice(&req.body).unwrap_or_default()
+        };
+        let filter = match req.param("filter") {
+            Some("_selector") => {
+                if let Some(operator) = mango::unknown_operator(&body["selector"]) {
+                    return Err(Fail::couch(
+                        400,
+                        "invalid_operator",
+                        format!("Invalid operator: {operator}"),
+                    ));
+                }
+                Filter::Selector(body["selector"].as_object().cloned().unwrap_or_default())
+            }
+            Some("_doc_ids") => {
+                let listed = match req.json_param("doc_ids")? {
+                    Some(ids) => ids,
+                    None => body["doc_ids"].clone(),
+                };
+                let ids = listed.as_array().into_iter().flatten();
+                Filter::Ids(ids.filter_map(Value::as_str).map(str::to_owned).collect())
+            }
+            _ => Filter::None,
+        };
+        let ms = |name: &str| req.param(name).and_then(|text| text.parse::<u64>().ok());
+        let heartbeat = match req.param("heartbeat") {
+            Some("true") => Some(60_000),
+            _ => ms("heartbeat"),
+        };
+        Ok(Self {
+            db: db.to_owned(),
+            mode,
+            since,
+            limit: ms("limit").map_or(u64::MAX, |limit| limit.max(1)),
+            descending: req.flag("descending"),
+            include_docs: req.flag("include_docs"),
+            all_leaves: req.param("style") == Some("all_docs"),
+            filter,
+            timeout: Duration::from_millis(ms("timeout").unwrap_or(60_000).min(60_000)),
+            heartbeat: heartbeat.map(Duration::from_millis),
+        })
+    }
+
+    fn fits(&self, current: &Current<'_>) -> bool {
+        match &self.filter {
+            Filter::None => true,
+            Filter::Ids(ids) => ids.iter().any(|id| **id == *current.id),
+            Filter::Selector(selector) => mango::matches(selector, &Value::Object(current.json())),
+        }
+    }
+
+    fn row(&self, state: &State, seq: u64, current: &Current<'_>) -> String {
+        let mut row = format!(
+            r#"{{"seq":"{}","id":{},"changes":["#,
+            state.seq_text(seq),
+            Value::from(current.id.as_ref())
+        );
+        let revs = if self.all_leaves { current.leaf_revs() } else { vec![current.rev] };
+        for (at, rev) in revs.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            let _ = write!(row, r#"{comma}{{"rev":"{rev}"}}"#);
+        }
+        row.push(']');
+        if current.deleted {
+            row.push_str(r#","deleted":true"#);
+        }
+        if self.include_docs {
+            let _ = write!(row, r#","doc":{}"#, current.text());
+        }
+        row.push('}');
+        row
+    }
+
+    /// What the feed holds after `since`.
+    fn page(&self, state: &State, since: u64, limit: u64) -> Page {
+        let Some(db) = state.db(&self.db) else { return Page { rows: Vec::new(), last: since, pending: 0 } };
+        if self.descending {
+            return self.newest_first(state, db, limit);
+        }
+        let mut rows = Vec::new();
+        let mut last = since;
+        while (rows.len() as u64) < limit {
+            let Some((seq, current)) = db.after(last) else {
+                last = db.seq.max(since);
+                break;
+            };
+            last = seq;
+            if self.fits(&current) {
+                rows.push(self.row(state, seq, &current));
+            }
+        }
+        let pending =
+            if matches!(self.filter, Filter::Ids(_)) { db.pending(since) } else { db.pending(last) };
+        Page { rows, last, pending }
+    }
+
+    fn newest_first(&self, state: &State, db: &Db, limit: u64) -> Page {
+        let found: Vec<(u64, String)> = db
+            .newest_first()
+            .filter(|(_, current)| self.fits(current))
+            .take(limit as usize)
+            .map(|(seq, current)| (seq, self.row(state, seq, &current)))
+            .collect();
+        let last = found.last().map_or(0, |(seq, _)| *seq);
+        Page { rows: found.into_iter().map(|(_, row)| row).collect(), last, pending: db.pending(0) }
+    }
+
+    fn page_text(&self, state: &State, page: &Page, opening: bool) -> String {
+        let mut text = String::with_capacity(page.rows.iter().map(|row| row.len() + 2).sum::<usize>() + 128);
+        if opening {
+            text.push_str("{\"results\":[\n");
+        }
+        text.push_str(&page.rows.join(",\n"));
+        let last = state.seq_text(page.last);
+        let _ = write!(text, "\n],\n\"last_seq\":\"{last}\",\"pending\":{}}}\n", page.pending);
+        text
+    }
+
+    /// The answer, if it need not wait.
+    pub fn at_once(&self, state: &State, may_wait: bool) -> Option<Reply> {
+        let page = self.page(state, self.since, self.limit);
+        match self.mode {
+            Mode::Normal => {
+                let reply = Reply::new(200, JSON, self.page_text(state, &page, true));
+                let reply = reply.with("etag", format!("\"{:X}\"", super::generated::mix(page.last)));
+                Some(if self.db == "medic" { reply } else { reply.with("www-authenticate", "Cookie") })
+            }
+            Mode::Longpoll if !page.rows.is_empty() || !may_wait => {
+                Some(Reply::new(200, JSON, self.page_text(state, &page, true)))
+            }
+            Mode::Continuous if !may_wait => {
+                let end = self.end_line(state, &page);
+                let rows = page.rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+                Some(Reply::new(200, JSON, rows + &end))
+            }
+            Mode::EventSource if !may_wait => {
+                let rows = page.rows.iter().map(|row| format!("data: {row}\n\n")).collect::<String>();
+                Some(Reply::new(200, "text/event-stream", rows))
+            }
+            Mode::Longpoll | Mode::Continuous | Mode::EventSource => None,
+        }
+    }
+
+    fn end_line(&self, state: &State, page: &Page) -> String {
+        let end = json!({ "last_seq": state.seq_text(page.last), "pending": page.pending });
+        format!("{end}\n")
+    }
+
+    /// The answer that stays open: rows as they come, heartbeats in between.
+    pub fn open(self, cht: Arc<Cht>) -> Response {
+        let (sender, receiver) = mpsc::channel::<Bytes>(16);
+        let mode = self.mode;
+        tokio::spawn(self.follow(cht, sender));
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
+            let bytes = receiver.recv().await?;
+            Some((Ok::<_, std::convert::Infallible>(bytes), receiver))
+        });
+        let content_type = if mode == Mode::EventSource { "text/event-stream" } else { JSON };
+        let mut response = Response::new(Body::from_stream(stream));
+        response.headers_mut().insert("content-type", http::HeaderValue::from_static(content_type));
+        response
+    }
+
+    async fn follow(self, cht: Arc<Cht>, sender: mpsc::Sender<Bytes>) {
+        let mut changed = cht.watch();
+        let mut since = self.since;
+        let mut sent = 0;
+        let opening: &'static [u8] = match self.mode {
+            Mode::Longpoll => b"{\"results\":[\n",
+            Mode::EventSource => b"\n",
+            Mode::Normal | Mode::Continuous => b"",
+        };
+        if !opening.is_empty() && sender.send(Bytes::from_static(opening)).await.is_err() {
+            return;
+        }
+        let beat = match self.mode {
+            Mode::EventSource => Bytes::from_static(b"event: heartbeat\ndata: \n\n"),
+            Mode::Normal | Mode::Longpoll | Mode::Continuous => Bytes::from_static(b"\n"),
+        };
+        loop {
+            changed.mark_unchanged();
+            let (page, closing) = cht.with_state(|state| {
+                let page = self.page(state, since, self.limit - sent);
+                let closing = match self.mode {
+                    Mode::Longpoll => self.page_text(state, &page, false),
+                    Mode::Normal | Mode::Continuous | Mode::EventSource => self.end_line(state, &page),
+                };
+                (page, closing)
+            });
+            since = page.last;
+            if self.mode == Mode::Longpoll && !page.rows.is_empty() {
+                let _ = sender.send(closing.into()).await;
+                return;
+            }
+            for row in &page.rows {
+                let row = if self.mode == Mode::EventSource {
+                    format!("data: {row}\n\n")
+                } else {
+                    format!("{row}\n")
+                };
+                if sender.send(row.into()).await.is_err() {
+                    return;
+                }
+            }
+            sent += page.rows.len() as u64;
+            let full = sent >= self.limit;
+            let waited = if full { Wait::Over } else { self.wait(&mut changed, &sender, &beat).await };
+            match waited {
+                Wait::Changed => {}
+                Wait::Gone => return,
+                Wait::Over => {
+                    if self.mode != Mode::EventSource {
+                        let _ = sender.send(closing.into()).await;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        changed: &mut tokio::sync::watch::Receiver<u64>,
+        sender: &mpsc::Sender<Bytes>,
+        beat: &Bytes,
+    ) -> Wait {
+        loop {
+            let pause = self.heartbeat.unwrap_or(self.timeout);
+            tokio::select! {
+                result = changed.changed() => return if result.is_ok() { Wait::Changed } else { Wait::Over },
+                () = sender.closed() => return Wait::Gone,
+                () = tokio::time::sleep(pause) => {
+                    if self.heartbeat.is_none() {
+                        return Wait::Over;
+                    }
+                    if sender.send(beat.clone()).await.is_err() {
+                        return Wait::Gone;
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Wait {
+    Changed,
+    Over,
+    Gone,
+}
+
+/// The few documents that every offline user gets whatever it may see.
+pub(super) fn default_ids(user: &User) -> Vec<String> {
+    let own = format!("org.couchdb.user:{}", user.name);
+    vec!["_design/medic-client".into(), "service-worker-meta".into(), "settings".into(), own]
+}
+
+/// `_changes` of an offline user.
+pub(super) fn offline(state: &State, user: &User) -> Reply {
+    let mut rows = Vec::new();
+    for id in default_ids(user) {
+        if let (Some(doc), Some(current)) = (state.medic.docs.get(id.as_str()), state.medic.get(&id)) {
+            let seq = state.seq_text(doc.seq);
+            rows.push(json!({ "seq": seq, "id": id, "changes": [{ "rev": current.rev.to_string() }] }));
+        }
+    }
+    Reply::api(&json!({ "results": rows, "last_seq": state.seq_text(state.medic.seq) }))
+}

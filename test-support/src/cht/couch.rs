@@ -1,0 +1,553 @@
+//! The CouchDB calls under `/medic` and beside it: documents, bulk writes, lists, `_find`, local documents.
+
+use std::ops::Bound;
+
+use serde_json::{Value, json};
+
+use super::{
+    auth::{Access, User},
+    changes,
+    http::{Fail, Reply, Req},
+    mango,
+    rev::Rev,
+    sentinel,
+    state::State,
+    store::{self, Json, take_apart},
+    time, views,
+};
+
+const CONFLICT: &str = "Document update conflict.";
+const NO_INDEX: &str = "No matching index found, create an index to optimize query time.";
+const MANY_READ: &str = "\nThe number of documents examined is high in proportion to the number of results returned. \
+    Consider adding a more specific index to improve this.";
+
+/// What an answer of a database may be: complete, or a feed to follow.
+pub(super) enum Answer {
+    Reply(Reply),
+    Feed(changes::Feed),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// Everything under `/<database>`.
+pub(super) fn database(state: &mut State, req: &Req, access: &Access, now: i64) -> Result<Answer, Fail> {
+    let (name, rest) = req.path.split_first().ok_or_else(Fail::no_database)?;
+    let user = access.user()?.clone();
+    if state.db(name).is_none() {
+        return Err(Fail::no_database());
+    }
+    if name != "medic" {
+        user.not_offline()?;
+        if !user.is_admin() && !user.roles.iter().any(|role| role == "sentinel" && name == "medic-sentinel") {
+            return Err(Fail::couch(403, "forbidden", "You are not allowed to access this db."));
+        }
+    }
+    let path: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let method = if req.method == "HEAD" { "GET" } else { req.method.as_str() };
+    let online = user.is_online();
+    match (method, path.as_slice()) {
+        ("GET", []) if !req.trailing_slash => {
+            Ok(Reply { status: 302, headers: vec![("location", format!("/{name}/"))], body: "".into() }
+                .into())
+        }
+        ("GET", []) => info(state, name).map(Into::into),
+        ("POST", []) if !req.trailing_slash => post(state, name, req, now).map(Into::into),
+        ("GET" | "POST", ["_changes"]) if !online => Ok(changes::offline(state, &user).into()),
+        ("GET" | "POST", ["_changes"]) => changes::Feed::read(state, name, req).map(Answer::Feed),
+        ("GET" | "POST", ["_all_docs"]) => all_docs(state, name, req, &user).map(Into::into),
+        ("POST", ["_find"]) => {
+            user.not_offline()?;
+            find(state, name, req).map(Into::into)
+        }
+        ("POST", ["_bulk_get"]) => bulk_get(state, name, req).map(Into::into),
+        ("POST", ["_revs_diff"]) => revs_diff(state, name, req).map(Into::into),
+        ("GET" | "POST", ["_design", design, "_view", view]) => {
+            user.not_offline()?;
+            views::query(state, name, design, view, req).map(Into::into)
+        }
+        (method, ["_local", id @ ..]) => local(state, name, method, &id.join("/"), req).map(Into::into),
+        ("GET", ["_design", id]) => get_doc(state, name, &format!("_design/{id}"), req).map(Into::into),
+        ("GET", [id]) => get_doc(state, name, id, req).map(Into::into),
+        ("POST" | "PUT" | "DELETE", path) => {
+            if name == "medic" {
+                user.need_all(state, &["can_edit"])?;
+            }
+            let id = match path {
+                ["_design", id] => format!("_design/{id}"),
+                path => path.join("/"),
+            };
+            match (method, id.as_str()) {
+                ("POST", "_bulk_docs") => bulk_docs(state, name, req, &user, now).map(Into::into),
+                ("POST", "") => post(state, name, req, now).map(Into::into),
+                ("PUT", id) => put_doc(state, name, id, req, &user, now).map(Into::into),
+                ("DELETE", id) => delete_doc(state, name, id, req, &user, now).map(Into::into),
+                _ => Err(Fail::reason(404, "not_found", "missing")),
+            }
+        }
+        _ => Err(Fail::couch(404, "not_found", "missing")),
+    }
+}
+
+fn info(state: &State, name: &str) -> Result<Reply, Fail> {
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let body = json!({
+        "instance_start_time": (state.started_ms / 1000).to_string(), "db_name": name, "purge_seq": state.seq_text(0),
+        "update_seq": state.seq_text(db.seq), "sizes": { "file": 922_021, "external": 1_203_825, "active": 538_227 },
+        "props": {}, "doc_del_count": db.deleted, "doc_count": db.doc_count(), "disk_format_version": 8,
+        "compact_running": false, "cluster": { "q": 2, "n": 1, "w": 1, "r": 1 },
+    });
+    Ok(Reply::couch(200, body.to_string()))
+}
+
+fn missing(reason: &str) -> Fail {
+    Fail::couch(404, "not_found", reason)
+}
+
+fn conflict() -> Fail {
+    Fail::reason(409, "conflict", CONFLICT)
+}
+
+fn get_doc(state: &State, name: &str, id: &str, req: &Req) -> Result<Reply, Fail> {
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let current = db.get(id).ok_or_else(|| missing("missing"))?;
+    let tree = db.docs.get(id).map(|doc| &doc.tree);
+    let (rev, text) = match (req.param("rev"), tree) {
+        (Some(rev), Some(tree)) => {
+            let rev = Rev::parse(rev).ok_or_else(|| Fail::couch(400, "bad_request", "Invalid rev format"))?;
+            let node = tree.find(rev).ok_or_else(|| missing("missing"))?;
+            let body = node.body.as_deref().ok_or_else(|| missing("missing"))?;
+            (rev, store::text(id, rev, node.deleted, body))
+        }
+        _ if current.deleted => return Err(missing("deleted")),
+        _ => (current.rev, current.text()),
+    };
+    let mut extra = String::new();
+    if req.flag("revs")
+        && let Some(tree) = tree
+    {
+        let ids: Vec<String> = tree.path(rev).into_iter().map(Rev::hash_text).collect();
+        extra = format!(r#","_revisions":{}"#, json!({ "start": rev.pos, "ids": ids }));
+    }
+    let conflicts = if req.flag("conflicts") {
+        tree.map(|tree| tree.conflicts()).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    if !conflicts.is_empty() {
+        let revs: Vec<String> = conflicts.iter().map(Rev::to_string).collect();
+        extra.push_str(&format!(r#","_conflicts":{}"#, json!(revs)));
+    }
+    let text = format!("{}{extra}}}", &text[..text.len() - 1]);
+    let reply = Reply::couch(200, text);
+    Ok(if conflicts.is_empty() { reply.with("etag", format!("\"{rev}\"")) } else { reply })
+}
+
+/// What CouchDB checks of every document: names that start with an underscore are its own.
+fn check_fields(doc: &Json) -> Result<(), Fail> {
+    const OWN: [&str; 11] = [
+        "_id",
+        "_rev",
+        "_deleted",
+        "_attachments",
+        "_revisions",
+        "_revs_info",
+        "_conflicts",
+        "_deleted_conflicts",
+        "_local_seq",
+        "_replication_id",
+        "_replication_state",
+    ];
+    match doc.keys().find(|key| key.starts_with('_') && !OWN.contains(&key.as_str())) {
+        Some(key) => Err(Fail::reason(400, "doc_validation", format!("Bad special document member: {key}"))),
+        None => Ok(()),
+    }
+}
+
+/// What only administrators may write.
+fn check_rights(user: &User, id: &str, doc: &Json) -> Result<(), Fail> {
+    const IDS: [&str; 9] = [
+        "resources",
+        "service-worker-meta",
+        "zscore-charts",
+        "settings",
+        "branding",
+        "partners",
+        "privacy-policies",
+        "extension-libs",
+        "migration-log",
+    ];
+    const TYPES: [&str; 4] = ["form", "translations", "token_login", "ui-extension"];
+    let doc_type = doc.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !user.is_admin() && (id.starts_with("_design/") || IDS.contains(&id) || TYPES.contains(&doc_type)) {
+        return Err(Fail::reason(403, "forbidden", "You are not authorized to edit admin only docs"));
+    }
+    Ok(())
+}
+
+/// One write with all checks.
+fn write(state: &mut State, name: &str, doc: Json, user: &User, now: i64) -> Result<Rev, Fail> {
+    check_fields(&doc)?;
+    let base = match doc.get("_rev").and_then(Value::as_str) {
+        Some(rev) => {
+            Some(Rev::parse(rev).ok_or_else(|| Fail::reason(400, "bad_request", "Invalid rev format"))?)
+        }
+        None => None,
+    };
+    let id = doc.get("_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if name == "medic" {
+        check_rights(user, &id, &doc)?;
+        let rev = state.put(doc, now).map_err(|_| conflict())?;
+        sentinel::note_arrival(state, &id, &json!(time::iso(now)), now);
+        return Ok(rev);
+    }
+    let (_, _, deleted, body) = take_apart(doc);
+    let db = state.db_mut(name).ok_or_else(Fail::no_database)?;
+    db.put(&id, base, deleted, &body, now).ok_or_else(conflict)
+}
+
+fn location(req: &Req, name: &str, id: &str) -> String {
+    let host = req.header("host").unwrap_or("127.0.0.1:5988");
+    let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    format!("http://{host}/{name}/{}", id.replace('+', "%20"))
+}
+
+fn put_doc(state: &mut State, name: &str, id: &str, req: &Req, user: &User, now: i64) -> Result<Reply, Fail> {
+    let mut doc = as_object(req.json()?)?;
+    doc.insert("_id".into(), id.into());
+    let rev_param = req.param("rev").or(req.header("if-match")).map(|rev| rev.trim_matches('"').to_owned());
+    if let Some(rev) = rev_param {
+        doc.entry("_rev").or_insert(rev.into());
+    }
+    let deletes = doc.get("_deleted") == Some(&Value::Bool(true));
+    let rev = write(state, name, doc, user, now)?;
+    let body = json!({ "ok": true, "id": id, "rev": rev.to_string() });
+    let reply = Reply::api_with(if deletes { 200 } else { 201 }, &body);
+    Ok(reply.with("etag", format!("\"{rev}\"")).with("location", location(req, name, id)))
+}
+
+fn delete_doc(
+    state: &mut State,
+    name: &str,
+    id: &str,
+    req: &Req,
+    user: &User,
+    now: i64,
+) -> Result<Reply, Fail> {
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let current = db.get(id).ok_or_else(|| Fail::reason(404, "not_found", "missing"))?;
+    if current.deleted {
+        return Err(Fail::reason(404, "not_found", "deleted"));
+    }
+    let rev = req.param("rev").or(req.header("if-match")).ok_or_else(conflict)?.trim_matches('"').to_owned();
+    let doc = json!({ "_id": id, "_rev": rev, "_deleted": true });
+    let rev = write(state, name, as_object(doc)?, user, now)?;
+    let body = json!({ "ok": true, "id": id, "rev": rev.to_string() });
+    Ok(Reply::api(&body).with("etag", format!("\"{rev}\"")))
+}
+
+/// `POST /medic`, which nobody checks.
+fn post(state: &mut State, name: &str, req: &Req, now: i64) -> Result<Reply, Fail> {
+    let mut doc = as_object(req.json()?)?;
+    let id = doc.get("_id").and_then(Value::as_str).map_or_else(|| state.new_id(), str::to_owned);
+    doc.insert("_id".into(), id.clone().into());
+    let anyone = User { name: String::new(), roles: vec!["_admin".into()] };
+    let rev = write(state, name, doc, &anyone, now)?;
+    let body = json!({ "ok": true, "id": id, "rev": rev.to_string() });
+    Ok(Reply::couch(201, body.to_string()).with("location", location(req, name, &id)))
+}
+
+fn as_object(value: Value) -> Result<Json, Fail> {
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(Fail::reason(400, "bad_request", "Document must be a JSON object")),
+    }
+}
+
+fn bulk_docs(state: &mut State, name: &str, req: &Req, user: &User, now: i64) -> Result<Reply, Fail> {
+    let mut body = req.json()?;
+    let Value::Array(docs) = body["docs"].take() else {
+        return Err(Fail::reason(400, "bad_request", "POST body must include `docs` parameter."));
+    };
+    if body["new_edits"] == false {
+        for doc in docs.into_iter().filter_map(|doc| as_object(doc).ok()) {
+            replicate(state, name, doc, now);
+        }
+        return Ok(Reply::api_text(201, "[]".into()));
+    }
+    let mut rows = Vec::with_capacity(docs.len());
+    for doc in docs {
+        let mut doc = match doc {
+            Value::Object(doc) if user.is_online() || offline_may(state, user, &doc) => doc,
+            other => {
+                rows.push(json!({ "id": other["_id"], "error": "forbidden" }));
+                continue;
+            }
+        };
+        let id = doc.get("_id").and_then(Value::as_str).map_or_else(|| state.new_id(), str::to_owned);
+        doc.insert("_id".into(), id.clone().into());
+        rows.push(match write(state, name, doc, user, now) {
+            Ok(rev) => json!({ "ok": true, "id": id, "rev": rev.to_string() }),
+            Err(Fail::Couch { error, reason, .. }) => json!({ "id": id, "error": error, "reason": reason }),
+            Err(_) => json!({ "id": id, "error": "unknown" }),
+        });
+    }
+    Ok(Reply::api_text(201, Value::Array(rows).to_string()))
+}
+
+/// Whether a document lies below a place of an offline user.
+fn offline_may(state: &State, user: &User, doc: &Json) -> bool {
+    let places = state.accounts.get(&user.name).map(|account| account.places.clone()).unwrap_or_default();
+    let own = doc.get("_id").and_then(Value::as_str).map(str::to_owned);
+    let above = super::lineage::chain_ids(doc.get("parent"));
+    let sender = super::lineage::chain_ids(doc.get("contact"));
+    own.iter().chain(&above).chain(&sender).any(|id| places.contains(id))
+}
+
+fn replicate(state: &mut State, name: &str, mut doc: Json, now: i64) {
+    let Some(rev) = doc.get("_rev").and_then(Value::as_str).and_then(Rev::parse) else { return };
+    let older = match doc.remove("_revisions") {
+        Some(revisions) => {
+            let start = revisions["start"].as_u64().unwrap_or(0) as u32;
+            let ids = revisions["ids"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .enumerate()
+                .skip(1);
+            ids.filter_map(|(at, hash)| Rev::parse(&format!("{}-{hash}", start.checked_sub(at as u32)?)))
+                .collect()
+        }
+        None => Vec::new(),
+    };
+    let path: Vec<Rev> = std::iter::once(rev).chain(older).collect();
+    if name == "medic" {
+        state.graft(doc, &path, now);
+    } else if let Some(db) = state.db_mut(name) {
+        let (id, _, deleted, body) = take_apart(doc);
+        db.graft(&id, &path, deleted, &body, now);
+    }
+}
+
+fn all_docs(state: &State, name: &str, req: &Req, user: &User) -> Result<Reply, Fail> {
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let body: Value = if req.body.is_empty() { json!({}) } else { req.json()? };
+    let include = req.flag("include_docs") || body["include_docs"] == true;
+    let total = db.doc_count();
+    let listed = match req.json_param("keys")? {
+        Some(keys) => Some(keys),
+        None => body.get("keys").cloned(),
+    };
+    let key_row = |key: &str| {
+        let Some(current) = db.get(key) else { return json!({ "key": key, "error": "not_found" }) };
+        let mut row = json!({ "id": key, "key": key, "value": { "rev": current.rev.to_string() } });
+        if current.deleted {
+            row["value"]["deleted"] = json!(true);
+        }
+        if include {
+            row["doc"] = if current.deleted { Value::Null } else { Value::Object(current.json()) };
+        }
+        row
+    };
+    if !user.is_online() {
+        let ids = changes::default_ids(user).into_iter().filter(|id| db.get(id).is_some());
+        let rows: Vec<Value> = ids.map(|id| key_row(&id)).collect();
+        return Ok(Reply::api(&json!({ "total_rows": total, "offset": null, "rows": rows })));
+    }
+    if let Some(keys) = listed {
+        let rows: Vec<Value> =
+            keys.as_array().into_iter().flatten().filter_map(Value::as_str).map(key_row).collect();
+        return Ok(Reply::couch(
+            200,
+            json!({ "total_rows": total, "offset": null, "rows": rows }).to_string(),
+        ));
+    }
+    let bound = |names: [&str; 2]| -> Result<Option<String>, Fail> {
+        for name in names {
+            if let Some(value) = req.json_param(name)? {
+                return Ok(value.as_str().map(str::to_owned));
+            }
+        }
+        Ok(None)
+    };
+    let exactly = bound(["key", "key"])?;
+    let from = exactly.clone().or(bound(["startkey", "start_key"])?);
+    let to = exactly.or(bound(["endkey", "end_key"])?);
+    let number = |name: &str| req.param(name).and_then(|text| text.parse::<usize>().ok());
+    let (limit, skip) = (number("limit").unwrap_or(usize::MAX), number("skip").unwrap_or(0));
+    let inclusive_end = req.param("inclusive_end") != Some("false");
+    let mut rows = Vec::new();
+    let mut skipped = 0;
+    let mut next = db.next_id(from.as_deref().unwrap_or_default(), true);
+    while let Some(current) = next
+        && rows.len() < limit
+    {
+        let id = current.id.to_string();
+        if to.as_ref().is_some_and(|to| if inclusive_end { id > *to } else { id >= *to }) {
+            break;
+        }
+        if !current.deleted {
+            if skipped < skip {
+                skipped += 1;
+            } else {
+                let doc = if include { format!(r#","doc":{}"#, current.text()) } else { String::new() };
+                let key = Value::from(id.as_str());
+                rows.push(format!(r#"{{"id":{key},"key":{key},"value":{{"rev":"{}"}}{doc}}}"#, current.rev));
+            }
+        }
+        next = db.next_id(&id, false);
+    }
+    let offset =
+        if from.is_none() { skipped } else { before(db, from.as_deref().unwrap_or_default()) + skipped };
+    let body =
+        format!("{{\"total_rows\":{total},\"offset\":{offset},\"rows\":[\n{}\n]}}\n", rows.join(",\n"));
+    Ok(Reply::couch(200, body))
+}
+
+/// How many stored live documents lie before an id.
+fn before(db: &store::Db, id: &str) -> usize {
+    db.docs
+        .range::<str, _>((Bound::Unbounded, Bound::Excluded(id)))
+        .filter(|(_, doc)| !doc.tree.winner().deleted)
+        .count()
+}
+
+fn bulk_get(state: &State, name: &str, req: &Req) -> Result<Reply, Fail> {
+    let body = req.json()?;
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let Some(asked) = body["docs"].as_array() else {
+        return Err(Fail::couch(400, "bad_request", "Missing JSON list of 'docs'."));
+    };
+    let found = |one: &Value| {
+        let id = one["id"].as_str().unwrap_or_default();
+        let missing = |rev: &str| json!({ "error": { "id": id, "rev": rev, "error": "not_found", "reason": "missing" } });
+        let doc = match (one["rev"].as_str(), db.get(id)) {
+            (rev, None) => missing(rev.unwrap_or("undefined")),
+            (None, Some(current)) => json!({ "ok": current.json() }),
+            (Some(rev), Some(current)) => {
+                let node = Rev::parse(rev).and_then(|rev| db.docs.get(id)?.tree.find(rev));
+                match node.and_then(|node| Some((node, node.body.as_deref()?))) {
+                    Some((node, body)) => json!({ "ok": store::parse(id, node.rev, node.deleted, body) }),
+                    None if current.rev.to_string() == rev => json!({ "ok": current.json() }),
+                    None => missing(rev),
+                }
+            }
+        };
+        json!({ "id": id, "docs": [doc] })
+    };
+    let results: Vec<Value> = asked.iter().map(found).collect();
+    Ok(Reply::couch(200, json!({ "results": results }).to_string()))
+}
+
+fn revs_diff(state: &State, name: &str, req: &Req) -> Result<Reply, Fail> {
+    let body = as_object(req.json()?)?;
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let mut out = Json::new();
+    for (id, revs) in &body {
+        let tree = db.docs.get(id.as_str()).map(|doc| &doc.tree);
+        let known = |rev: &&Value| {
+            rev.as_str()
+                .and_then(Rev::parse)
+                .is_some_and(|rev| tree.is_some_and(|tree| tree.find(rev).is_some()))
+        };
+        let missing: Vec<&Value> = revs.as_array().into_iter().flatten().filter(|rev| !known(rev)).collect();
+        if !missing.is_empty() {
+            out.insert(id.clone(), json!({ "missing": missing }));
+        }
+    }
+    Ok(Reply::couch(200, Value::Object(out).to_string()))
+}
+
+fn find(state: &State, name: &str, req: &Req) -> Result<Reply, Fail> {
+    if !req.is_json() {
+        return Err(Fail::couch(415, "bad_content_type", "Content-Type must be application/json"));
+    }
+    let body = req.json()?;
+    let db = state.db(name).ok_or_else(Fail::no_database)?;
+    let Some(selector) = body["selector"].as_object() else {
+        return Err(Fail::couch(400, "missing_required_key", "Missing required key: selector"));
+    };
+    if let Some(operator) = mango::unknown_operator(&body["selector"]) {
+        return Err(Fail::couch(400, "invalid_operator", format!("Invalid operator: {operator}")));
+    }
+    let sorts_by_id = |sort: &Value| sort == "_id" || sort.get("_id").is_some();
+    if body["sort"].as_array().is_some_and(|sort| !sort.is_empty() && !sort.iter().all(sorts_by_id)) {
+        let reason = "No index exists for this sort, try indexing by the sort fields.";
+        return Err(Fail::couch(400, "no_usable_index", reason));
+    }
+    let limit = body["limit"].as_u64().unwrap_or(25) as usize;
+    let skip = body["skip"].as_u64().unwrap_or(0) as usize;
+    let after = body["bookmark"].as_str().and_then(read_bookmark).unwrap_or_default();
+    let (mut docs, mut examined, mut last) = (Vec::new(), 0, None);
+    for current in db.live().filter(|current| *current.id > *after && !current.id.starts_with("_design/")) {
+        if docs.len() >= limit + skip {
+            break;
+        }
+        examined += 1;
+        let doc = Value::Object(current.json());
+        if mango::matches(selector, &doc) {
+            last = Some(current.id.to_string());
+            docs.push(project(doc, &body["fields"]));
+        }
+    }
+    docs.drain(..skip.min(docs.len()));
+    let mut warning = NO_INDEX.to_owned();
+    if examined > docs.len() * 10 {
+        warning.push_str(MANY_READ);
+    }
+    let bookmark = last.map_or_else(|| "nil".to_owned(), |id| make_bookmark(&id));
+    Ok(Reply::couch(200, json!({ "docs": docs, "bookmark": bookmark, "warning": warning }).to_string()))
+}
+
+fn make_bookmark(id: &str) -> String {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    format!("g1AAAAB4{}", URL_SAFE_NO_PAD.encode(id))
+}
+
+fn read_bookmark(text: &str) -> Option<String> {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    String::from_utf8(URL_SAFE_NO_PAD.decode(text.strip_prefix("g1AAAAB4")?).ok()?).ok()
+}
+
+fn project(doc: Value, fields: &Value) -> Value {
+    let Some(fields) = fields.as_array() else { return doc };
+    let mut out = json!({});
+    for path in fields.iter().filter_map(Value::as_str) {
+        if let Some(value) = mango::field_of(&doc, path) {
+            let mut at = &mut out;
+            for part in path.split('.') {
+                at = &mut at[part];
+            }
+            *at = value.clone();
+        }
+    }
+    out
+}
+
+fn local(state: &mut State, name: &str, method: &str, id: &str, req: &Req) -> Result<Reply, Fail> {
+    let etag = format!("\"{:X}\"", super::generated::mix(state.drawn));
+    let db = state.db_mut(name).ok_or_else(Fail::no_database)?;
+    match method {
+        "PUT" => {
+            let body = serde_json::from_slice(&req.body).ok().and_then(|body| as_object(body).ok());
+            let body = body.ok_or_else(|| Fail::couch(400, "bad_request", "invalid UTF-8 JSON"))?;
+            let rev = db.put_local(id, body);
+            let answer = json!({ "ok": true, "id": format!("_local/{id}"), "rev": format!("0-{rev}") });
+            let location = location(req, name, &format!("_local/{id}"));
+            Ok(Reply::couch(201, answer.to_string()).with("etag", etag).with("location", location))
+        }
+        "DELETE" => {
+            db.local.remove(id).ok_or_else(|| missing("missing"))?;
+            let answer = json!({ "ok": true, "id": format!("_local/{id}"), "rev": "0-0" });
+            Ok(Reply::couch(200, answer.to_string()).with("etag", etag))
+        }
+        _ => {
+            let doc = db.local(id).ok_or_else(|| missing("missing"))?;
+            Ok(Reply::couch(200, doc.to_string()).with("etag", etag))
+        }
+    }
+}
