@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How long a program may take until it is ready.
 const READY: Duration = Duration::from_secs(60);
@@ -79,9 +79,11 @@ impl StandIn {
         self.child.wait()
     }
 
-    /// SIGSTOP: it stays, and does nothing.
+    /// SIGSTOP: it stays, and does nothing; returns when it has stopped.
     pub fn stop(&mut self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped).map(drop)?)
     }
 
     /// SIGCONT: it goes on.

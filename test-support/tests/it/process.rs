@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use test_support::process::StandIn;
 
 use crate::support::{send, send_with};
@@ -56,11 +57,15 @@ async fn faults_switches_and_port_are_taken_from_the_command_line() {
 #[tokio::test]
 async fn a_stopped_process_goes_on_when_continued() {
     let mut sink = spawn(&["sink"]);
+    let is_stopped = |sink: &StandIn| {
+        let now = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&sink.child)), now).unwrap().is_some()
+    };
+    assert!(!is_stopped(&sink));
     sink.stop().unwrap();
+    assert!(is_stopped(&sink));
     let url = sink.url.clone();
     let waiting = tokio::spawn(async move { send(&url, "POST", "/", "x").await });
-    tokio::task::yield_now().await;
-    assert!(!waiting.is_finished());
     sink.cont().unwrap();
     assert_eq!(waiting.await.unwrap().status(), Some(200));
 }
