@@ -46,7 +46,8 @@ async fn duplicates_are_taken_and_counted() {
 #[tokio::test]
 async fn order_is_watched_per_subject() {
     let (sink, call) = of(serde_json::json!({}));
-    for (subject, seq) in [("a", "1"), ("b", "5"), ("a", "3"), ("a", "1"), ("a", "2"), ("a", "3"), ("b", "6")] {
+    for (subject, seq) in [("a", "1"), ("b", "5"), ("a", "3"), ("a", "1"), ("a", "2"), ("a", "3"), ("b", "6")]
+    {
         call.call(delivery(&[("x-subject", subject), ("x-seq", seq)], "")).await.unwrap();
     }
     assert_eq!((sink.counts().out_of_order, sink.counts().subjects), (2, 2));
