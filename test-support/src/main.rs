@@ -8,9 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::{Parser, ValueEnum};
 use serde::de::DeserializeOwned;
 use test_support::{
+    cht::{self, Cht},
     clock::Clock,
     fault::{Faults, Plan},
     serve::Server,
@@ -32,16 +34,17 @@ struct Args {
     /// A plan of faults, as JSON; see also `PUT /_standin/faults`.
     #[arg(long)]
     faults: Option<PathBuf>,
-    /// Overrides the seed of the plan.
+    /// Overrides the seed of the plan, and of the ids that the stand-in makes.
     #[arg(long)]
     seed: Option<u64>,
-    /// Options of the stand-in, as JSON.
-    #[arg(long, default_value = "{}")]
-    switches: String,
+    /// How the stand-in behaves, as JSON.
+    #[arg(long)]
+    switches: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
+    Cht,
     /// Takes anything and counts it.
     Sink,
     /// Reads bodies and answers, to compare an intake with.
@@ -65,8 +68,9 @@ impl Args {
         Ok(Faults::new(plan))
     }
 
-    fn options<O: DeserializeOwned>(&self) -> Result<O> {
-        serde_json::from_str(&self.switches).context("--switches are not the options of this stand-in")
+    fn switches<S: DeserializeOwned>(&self) -> Result<Option<S>> {
+        let parsed = self.switches.as_deref().map(serde_json::from_str).transpose();
+        parsed.context("--switches are not those of this stand-in")
     }
 
     /// The state file, if there is one already.
@@ -78,13 +82,32 @@ impl Args {
         format!("cannot listen on port {} of loopback", self.port)
     }
 
+    async fn serve(&self, router: Router, faults: Faults, clock: Clock) -> Result<Server> {
+        Server::start(router, faults, clock, self.port).await.with_context(|| self.no_port())
+    }
+
     async fn start(&self) -> Result<(Server, Save)> {
         let (clock, faults) = (Clock::real(), self.faults()?);
         Ok(match self.kind {
+            Kind::Cht => {
+                let cht = match self.saved() {
+                    Some(file) => Cht::load(file, clock.clone()).with_context(|| unread(file))?,
+                    None => {
+                        let new = cht::Options::default();
+                        let seed = self.seed.unwrap_or(new.seed);
+                        Cht::new(cht::Options { seed, ..new }, clock.clone())
+                    }
+                };
+                if let Some(switches) = self.switches()? {
+                    cht.switch(|present| *present = switches);
+                }
+                (self.serve(cht.router(), faults, clock).await?, Box::new(move |file| cht.save(file)))
+            }
             Kind::Sink => {
+                let options = self.switches()?.unwrap_or_default();
                 let sink = match self.saved() {
-                    Some(file) => Sink::load(file, self.options()?, clock).with_context(|| unread(file))?,
-                    None => Sink::new(self.options()?, clock),
+                    Some(file) => Sink::load(file, options, clock).with_context(|| unread(file))?,
+                    None => Sink::new(options, clock),
                 };
                 let server = sink.serve(faults, self.port).await.with_context(|| self.no_port())?;
                 (server, Box::new(move |file| Arc::clone(&sink).save(file)))

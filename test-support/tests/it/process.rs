@@ -36,6 +36,20 @@ async fn the_state_is_saved_on_sigterm_and_read_at_the_start() {
 }
 
 #[tokio::test]
+async fn a_cht_keeps_its_documents_over_a_restart() {
+    let state = std::env::temp_dir().join(format!("cht-{}-process.state", std::process::id()));
+    let args = ["cht", "--state", state.to_str().unwrap(), "--switches", r#"{"sentinel":"off"}"#];
+    let admin = "authorization: Basic bWVkaWM6cGFzc3dvcmQ=\r\ncontent-type: application/json\r\n";
+    let mut cht = spawn(&args);
+    let put = send_with(&cht.url, "PUT", "/medic/kept", admin, r#"{"type":"task"}"#).await;
+    assert_eq!(put.status(), Some(201), "{put:?}");
+    assert!(cht.terminate().unwrap().success());
+    let cht = spawn(&args);
+    assert_eq!(send_with(&cht.url, "GET", "/medic/kept", admin, "").await.status(), Some(200));
+    std::fs::remove_file(state).unwrap();
+}
+
+#[tokio::test]
 async fn faults_switches_and_port_are_taken_from_the_command_line() {
     let plan = std::env::temp_dir().join(format!("plan-{}.json", std::process::id()));
     std::fs::write(&plan, r#"{"rules":[{"method":"PUT","action":{"kind":"status","code":502}}]}"#).unwrap();
