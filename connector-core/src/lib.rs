@@ -14,5 +14,6 @@ pub mod http;
 pub mod outbox;
 pub mod reconcile;
 pub mod rules;
+pub mod runtime;
 pub mod store;
 pub mod transport;

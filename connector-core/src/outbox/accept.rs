@@ -76,6 +76,8 @@ pub struct Accept {
 pub struct Accepted {
     /// Records that were new or changed.
     pub changed: usize,
+    /// Rows they stand for.
+    pub rows: usize,
     /// Another replica moved the feed meanwhile: nothing was stored.
     pub stale: bool,
 }
@@ -94,13 +96,16 @@ impl Transaction for Accept {
                 .map(|r| r.int(0))
                 .transpose()?;
             if moved != feed.from.as_ref().map(|c| c.moved) {
-                return Ok(Accepted { changed: 0, stale: true });
+                return Ok(Accepted { stale: true, ..Accepted::default() });
             }
         }
         let mut out = Accepted::default();
         let mut seq = numbers(tx, self.items.iter().map(|i| i.rows.len()).sum()).await?;
         for item in &self.items {
-            out.changed += usize::from(self.take_in(tx, item, tick, &mut seq).await?);
+            if self.take_in(tx, item, tick, &mut seq).await? {
+                out.changed += 1;
+                out.rows += item.rows.len();
+            }
         }
         for unread in &self.unread {
             self.bury(tx, unread).await?;

@@ -214,7 +214,7 @@ impl Claim {
                 self.keep(tx, at, conflicts, ask).await?;
                 let command = tx.crypt().seal_json("outbox.command", planned)?;
                 tx.exec(
-                    "UPDATE outbox SET command = ?2, creates = ?3 WHERE seq = ?1",
+                    "UPDATE outbox SET command = ?2, creates = ?3, notes = CASE WHEN ?3 = 1 THEN notes ELSE NULL END WHERE seq = ?1",
                     &[at.seq.into(), command.as_slice().into(), (*creates).into()],
                 )
                 .await?;

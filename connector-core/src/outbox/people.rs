@@ -34,25 +34,32 @@ impl Transaction for OpenCreates {
     }
 }
 
-/// Whether the person has an open attempt in another lane.
+/// Whether a change of this record was read after another reading.
 #[derive(Clone, Debug)]
-pub struct OpenElsewhere {
-    /// The person.
-    pub person: Key,
-    /// The lane that asks.
-    pub lane: Key,
+pub struct NewerEdit {
+    /// The record.
+    pub source: Key,
+    /// The transaction before the other reading.
+    pub than: i64,
 }
 
 #[async_trait]
-impl Transaction for OpenElsewhere {
+impl Transaction for NewerEdit {
     type Out = bool;
-    const NAME: &'static str = "open-elsewhere";
+    const NAME: &'static str = "newer-edit";
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
-        open_elsewhere(tx, &self.person, &self.lane).await
+        let row = tx
+            .row(
+                "SELECT 1 FROM outbox WHERE source = ?1 AND read_at > ?2 LIMIT 1",
+                &[(&self.source).into(), self.than.into()],
+            )
+            .await?;
+        Ok(row.is_some())
     }
 }
 
+/// Whether the person has an open attempt in another lane.
 pub(super) async fn open_elsewhere(tx: &mut Tx<'_>, person: &Key, lane: &Key) -> Result<bool, StoreError> {
     let row = tx
         .row(

@@ -127,12 +127,13 @@ impl Settle {
                 Ok(())
             }
             Outcome::Retry { split, .. } => {
-                // Nothing was written: what is known of the target may be old when its turn comes again.
-                let state = if item.notes.is_empty() { State::Queued } else { State::Planned };
+                // Nothing was written: what is known of a person may be old when the turn comes again.
+                let known = item.change.source.is_person() && item.planned.counterpart.is_some();
+                let state = if item.notes.is_empty() || known { State::Queued } else { State::Planned };
                 let share = if *split { i64::try_from(item.size / 2).unwrap_or(1).max(1) } else { row.share };
                 tx.exec(
                     "UPDATE outbox SET state = ?2, share = ?3, not_before = ?4, owner = 0, until = 0, maybe = 0, \
-                     tries = tries + 1, plan = plan + 1 WHERE seq = ?1",
+                     tries = tries + 1, plan = plan + 1, notes = CASE WHEN ?2 = 0 THEN NULL ELSE notes END WHERE seq = ?1",
                     &[seq.into(), (state as i64).into(), share.into(), (now + item.pause).into()],
                 )
                 .await?;
@@ -219,7 +220,7 @@ impl Settle {
             match link(tx, source, counterpart, Relation::Rule, row.seq, self.rules).await? {
                 Link::Made => {
                     let theirs = item.there.clone().unwrap_or_default();
-                    rebase(tx, source, counterpart, &item.planned.source_fields, &item.planned.wrote, &theirs, row.creates)
+                    rebase(tx, source, counterpart, &item.planned.source_fields, &item.planned.wrote, &theirs, item.planned.counterpart.is_none())
                         .await?;
                 }
                 // The write is done; what it means for the pair is for a person to see.

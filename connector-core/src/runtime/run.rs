@@ -1,0 +1,211 @@
+//! Drives a bridge until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::bridge::{Bridge, RuntimeError};
+use super::intake::Polled;
+use crate::connector::{Fault, Feed};
+use crate::outbox::{Purge, Totals};
+use crate::reconcile::Side;
+
+/// Longest wait of an idle loop; whatever a transaction of this process makes due wakes it at once.
+const IDLE: Duration = Duration::from_millis(500);
+/// Pause after a failed step.
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+/// How often totals are counted and old rows purged.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Ends all loops: what is under way is settled, nothing new is begun.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    /// Begins to stop.
+    pub fn stop(&self) {
+        self.0.cancel();
+    }
+
+    /// Returns once stopping has begun.
+    pub async fn stopped(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Whether stopping has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits, but not beyond the stop.
+    async fn sleep(&self, time: Duration) {
+        tokio::select! {
+            () = self.0.cancelled() => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+}
+
+/// How long things are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Attempts and delivery identities.
+    pub attempts: Duration,
+    /// Bodies of dead letters and evidence of decided reviews.
+    pub bodies: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { attempts: Duration::from_secs(30 * 86_400), bodies: Duration::from_secs(90 * 86_400) }
+    }
+}
+
+impl Bridge {
+    /// Runs all loops; returns when `shutdown` was asked for and what was under way is settled.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown, retention: Retention) -> Result<(), RuntimeError> {
+        self.recover(self.options.alone).await?;
+        self.count().await?;
+        let mut loops = JoinSet::new();
+        for side in [Side::Cht, Side::Partner] {
+            loops.spawn(self.clone().keep_ready(side, shutdown.clone()));
+            loops.spawn(self.clone().keep_fetching(side, shutdown.clone()));
+            for feed in self.system(side).capabilities.feeds.clone() {
+                loops.spawn(self.clone().keep_polling(side, feed, shutdown.clone()));
+            }
+            for _ in 0..self.options.workers.max(1) {
+                loops.spawn(self.clone().keep_working(side, shutdown.clone()));
+            }
+        }
+        loops.spawn(self.clone().keep_house(retention, shutdown.clone()));
+        while loops.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn keep_ready(self: Arc<Self>, side: Side, shutdown: Shutdown) {
+        while !shutdown.is_stopping() {
+            self.report(self.ready(side).await.map(|_| ()));
+            let system = self.system(side);
+            let up = system.is_checked() && !system.is_halted();
+            metrics::gauge!("connector_system_up", "system" => system.name.clone()).set(if up { 1.0 } else { 0.0 });
+            shutdown.sleep(if up { IDLE * 4 } else { IDLE }).await;
+        }
+    }
+
+    async fn keep_polling(self: Arc<Self>, side: Side, feed: Feed, shutdown: Shutdown) {
+        let system = self.system(side);
+        while !shutdown.is_stopping() {
+            if system.is_halted() || !system.is_checked() || self.is_full() {
+                shutdown.sleep(IDLE).await;
+                continue;
+            }
+            let step = tokio::select! {
+                step = self.poll(side, &feed) => step,
+                () = shutdown.stopped() => return,
+            };
+            match step {
+                Ok(Polled::Read { more: true, .. }) => {}
+                Ok(Polled::Read { more: false, .. }) => shutdown.sleep(feed.every.min(IDLE * 2)).await,
+                Ok(Polled::NotDue(at)) => {
+                    let left = u64::try_from(at - self.clock.now()).unwrap_or(0);
+                    shutdown.sleep(Duration::from_millis(left.max(1)).min(IDLE * 2)).await;
+                }
+                Err(error) => {
+                    let pause = asked(&error).unwrap_or(AFTER_ERROR);
+                    self.report(Err(error));
+                    shutdown.sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn keep_fetching(self: Arc<Self>, side: Side, shutdown: Shutdown) {
+        let (system, work) = (self.system(side), self.store.clone());
+        while !shutdown.is_stopping() {
+            if system.is_halted() || !system.is_checked() {
+                shutdown.sleep(IDLE).await;
+                continue;
+            }
+            match self.refresh(side).await {
+                Ok(0) => {
+                    tokio::select! {
+                        () = work.wait_for_work() => shutdown.sleep(IDLE / 5).await,
+                        () = shutdown.sleep(IDLE * 2) => {}
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let pause = asked(&error).unwrap_or(AFTER_ERROR);
+                    self.report(Err(error));
+                    shutdown.sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn keep_working(self: Arc<Self>, side: Side, shutdown: Shutdown) {
+        let work = self.store.clone();
+        while !shutdown.is_stopping() {
+            match self.work(side).await {
+                Ok(0) => {
+                    tokio::select! {
+                        () = work.wait_for_work() => {}
+                        () = shutdown.sleep(IDLE) => {}
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.report(Err(error));
+                    shutdown.sleep(AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+
+    async fn keep_house(self: Arc<Self>, retention: Retention, shutdown: Shutdown) {
+        while !shutdown.is_stopping() {
+            let before = |age: Duration| self.clock.now() - crate::clock::millis(age);
+            let purge =
+                Purge { attempts_before: before(retention.attempts), bodies_before: before(retention.bodies) };
+            self.report(self.store.run(purge).await.map(|_| ()).map_err(RuntimeError::from));
+            self.report(self.recover(false).await.map(|_| ()).map_err(RuntimeError::from));
+            self.report(self.count().await);
+            shutdown.sleep(HOUSEKEEPING.min(self.options.lease)).await;
+        }
+    }
+
+    /// Counts the rows anew, for the high-water mark and the metrics.
+    async fn count(&self) -> Result<(), RuntimeError> {
+        let totals = self.store.read(Totals).await?;
+        let mut open = 0;
+        for t in &totals {
+            metrics::gauge!("connector_rows", "system" => t.target.clone(), "state" => t.state).set(as_f64(t.rows));
+            if !matches!(t.state, "dead" | "unreadable") {
+                open += t.rows;
+            }
+        }
+        self.open.store(open, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn report(&self, step: Result<(), RuntimeError>) {
+        if let Err(error) = step {
+            metrics::counter!("connector_errors_total", "bridge" => self.name.clone()).increment(1);
+            tracing::warn!(bridge = self.name, error = %error, "a step failed; it is done again");
+        }
+    }
+}
+
+fn asked(error: &RuntimeError) -> Option<Duration> {
+    match error {
+        RuntimeError::Fault { fault: Fault::Retry { after, .. }, .. } => *after,
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge of rows needs no more than 52 bits")]
+fn as_f64(n: i64) -> f64 {
+    n as f64
+}
