@@ -6,6 +6,8 @@
 
 mod names;
 
+use std::ops::Range;
+
 use jiff::{ToSpan, civil::Date};
 use names::{ORIGINS, Origin};
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,12 @@ impl People {
         let home = Home::new(self.seed, household);
         let mut dice = Dice::new(self.seed, 2, n);
         let adult = member < 2 || home.grown_up;
+        let ages = match (member < 2, home.grown_up) {
+            (true, false) => 33..58,
+            (true, true) => 58..83,
+            (false, false) => 0..16,
+            (false, true) => 18..38,
+        };
         let sex = match member {
             0 => Sex::Female,
             1 => Sex::Male,
@@ -99,10 +107,10 @@ impl People {
             .chance(25)
             .then(|| dice.one_of(home.origin.given(sex)).to_owned())
             .filter(|m| *m != given_name);
-        let (birth_date, birth_precision) = if member == 4 && home.twins {
-            born(&mut Dice::new(self.seed, 2, n - 1), adult, true)
-        } else {
-            born(&mut dice.fork(), adult, member >= 3 && home.twins)
+        let (birth_date, birth_precision) = match (member, home.twins) {
+            (4, true) => born(&mut Dice::new(self.seed, 2, n - 1), ages, true),
+            (3, true) => born(&mut dice.fork(), ages, true),
+            _ => born(&mut dice, ages, false),
         };
         let own_phone = adult && dice.chance(30);
         let phone = if own_phone {
@@ -112,7 +120,7 @@ impl People {
         };
         Person {
             n,
-            id: Uuid::from_u64_pair(mix(self.seed, 4, n), mix(self.seed, 5, n)),
+            id: self.id(n),
             household,
             place: household / VILLAGE,
             village: village(self.seed, household / VILLAGE),
@@ -126,6 +134,12 @@ impl People {
             mother_name: (member >= 2 && dice.chance(80)).then(|| home.mother.clone()),
             national_id: (adult && dice.chance(35)).then(|| format!("{:08}", scatter(self.seed, 6, n))),
         }
+    }
+
+    /// A random-looking uuid of version 4, as CHT's clients make them.
+    fn id(&self, n: u64) -> Uuid {
+        let (high, low) = (mix(self.seed, 4, n), mix(self.seed, 5, n));
+        uuid::Builder::from_random_bytes(*Uuid::from_u64_pair(high, low).as_bytes()).into_uuid()
     }
 }
 
@@ -147,7 +161,7 @@ struct Home {
     father: String,
     phone: Option<String>,
     twins: bool,
-    /// Brothers and sisters who live together.
+    /// The children are adults.
     grown_up: bool,
 }
 
@@ -161,21 +175,22 @@ impl Home {
             father: dice.one_of(origin.male).to_owned(),
             phone: dice.chance(80).then(|| origin.phone(2 * scatter(seed, 7, household))),
             twins: dice.chance(4),
-            grown_up: dice.chance(15),
+            grown_up: dice.chance(30),
             origin,
         }
     }
 }
 
 /// Children are mostly known to the day, adults often by their age alone, which is then a multiple of five.
-fn born(dice: &mut Dice, adult: bool, to_the_day: bool) -> (Date, Precision) {
+fn born(dice: &mut Dice, ages: Range<u64>, to_the_day: bool) -> (Date, Precision) {
+    let adult = ages.start >= 18;
     let precision = match (adult, dice.below(100)) {
         _ if to_the_day => Precision::Day,
         (true, 0..40) | (false, 0..8) => Precision::Year,
         (true, 40..50) | (false, 8..15) => Precision::Month,
         _ => Precision::Day,
     };
-    let age = if adult { 18 + dice.below(60) } else { dice.below(17) } as i64;
+    let age = (ages.start + dice.below(ages.end - ages.start)) as i64;
     let age = if adult && precision == Precision::Year { age / 5 * 5 + 5 } else { age };
     let day = SURVEY.saturating_sub(age.years()).saturating_sub((dice.below(365) as i64).days());
     let known = match precision {
@@ -273,7 +288,7 @@ mod tests {
         let (national, all_national) = unique(|p| p.national_id.clone());
         let (phones, all_phones) = unique(|p| p.phone.clone());
         assert_eq!((ids, national), (all_ids, all_national));
-        assert!((2_000..6_000).contains(&national), "{national}");
+        assert!((3_000..6_000).contains(&national), "{national}");
         assert!(phones * 3 / 2 < all_phones, "{phones} of {all_phones} phones: shared ones are missing");
 
         let mut owners: HashMap<_, HashSet<_>> = HashMap::new();
