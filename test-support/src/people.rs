@@ -100,8 +100,11 @@ impl People {
         let given_name = match member {
             0 => home.mother.clone(),
             1 => home.father.clone(),
-            _ if dice.chance(6) => parent.clone(),
-            _ => dice.one_of(home.origin.given(sex)).to_owned(),
+            2 if dice.chance(20) => parent.clone(),
+            _ => {
+                let names = home.origin.given(sex);
+                names[(home.names + member) as usize % names.len()].to_owned()
+            }
         };
         let middle_name = dice
             .chance(25)
@@ -161,6 +164,8 @@ struct Home {
     father: String,
     phone: Option<String>,
     twins: bool,
+    /// Where the children's names begin in the list, so that no two of them have the same.
+    names: u64,
     /// The children are adults.
     grown_up: bool,
 }
@@ -175,6 +180,7 @@ impl Home {
             father: dice.one_of(origin.male).to_owned(),
             phone: dice.chance(80).then(|| origin.phone(2 * scatter(seed, 7, household))),
             twins: dice.chance(4),
+            names: dice.below(1_000),
             grown_up: dice.chance(30),
             origin,
         }
