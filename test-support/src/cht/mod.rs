@@ -9,21 +9,28 @@ mod changes;
 mod contacts;
 mod couch;
 mod datasource;
+mod export;
 mod generated;
 mod http;
+mod info;
 mod lineage;
+mod lookup;
 mod mango;
 mod persist;
+mod phone;
+mod records;
 mod rev;
 mod routes;
 mod sentinel;
 mod seq;
 mod settings;
+mod sms;
 mod standin;
 mod state;
 mod store;
 mod time;
 mod transitions;
+mod users;
 mod views;
 
 use std::{
@@ -34,11 +41,11 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::Response};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use self::{
-    auth::Account,
     couch::Answer,
     http::{Fail, MAX_BODY, Req},
     state::State,
@@ -55,7 +62,8 @@ use crate::clock::Clock;
 const TICK: Duration = Duration::from_millis(20);
 
 /// How a new CHT starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The configuration (`settings` of the document `settings`).
     pub settings: Value,
@@ -272,18 +280,5 @@ async fn tick(cht: Weak<Cht>) {
             Some(cht) => cht.tick(),
             None => return,
         }
-    }
-}
-
-/// The account of a user and its documents in `_users` and `medic`.
-fn add_user(state: &mut State, name: &str, password: &str, roles: &[String], now: i64) {
-    let salt = state.draw();
-    state.accounts.insert(name.to_owned(), Account::new(roles.to_vec(), password, salt));
-    let id = format!("org.couchdb.user:{name}");
-    let user = json!({ "name": name, "type": "user", "roles": roles });
-    let settings = json!({ "_id": id, "name": name, "type": "user-settings", "roles": roles });
-    if let (Value::Object(user), Value::Object(settings)) = (user, settings) {
-        state.users.put(&id, None, false, &user, now);
-        let _ = state.put(settings, now);
     }
 }

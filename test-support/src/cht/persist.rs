@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Options, add_user,
+    Options,
     auth::{Account, Lockout},
     generated::Batch,
     rev::Tree,
@@ -19,6 +19,7 @@ use super::{
     standin,
     state::{Index, State, Switches},
     store::{Db, Doc, Json},
+    users,
 };
 
 const OTHER_DATABASES: [&str; 3] = ["medic-users-meta", "medic-logs", "medic-vault"];
@@ -57,9 +58,9 @@ pub(super) fn fresh(options: Options, now: i64) -> State {
     }
     state.reload_settings();
     let admin_roles = ["admin".to_owned(), "mm-online".to_owned()];
-    add_user(&mut state, &options.admin, &options.password, &admin_roles, now);
+    users::add(&mut state, &options.admin, &options.password, &admin_roles, now);
     for (name, password, roles) in &options.users {
-        add_user(&mut state, name, password, roles, now);
+        users::add(&mut state, name, password, roles, now);
     }
     state.processed = state.medic.seq;
     state

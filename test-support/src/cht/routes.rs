@@ -7,9 +7,11 @@ use super::{
     contacts,
     couch::{self, Answer},
     datasource::{self, Kind},
+    export,
     http::{Fail, Guard, Reply, Req, STARTING_PAGE},
-    settings, standin,
+    info, lookup, records, settings, sms, standin,
     state::State,
+    users,
 };
 
 pub(super) fn answer(state: &mut State, req: &Req, now: i64) -> Result<Answer, Fail> {
@@ -54,6 +56,30 @@ fn api(state: &mut State, req: &Req, path: &[&str], access: &Access, now: i64) -
         return Err(unknown(access));
     }
     match (method, path) {
+        ("GET", ["api", "info"]) => Ok(info::version()),
+        ("GET", ["setup", "poll"]) => Ok(info::ready()),
+        ("GET", ["api", "deploy-info"]) => info::deployed(state, access),
+        ("GET", ["api", "v1", "monitoring"]) => Ok(info::monitoring(state, false, now)),
+        ("GET", ["api", "v2", "monitoring"]) => Ok(info::monitoring(state, true, now)),
+        ("GET", ["api", "v1", "impact"]) => info::impact(state, access),
+        ("GET" | "POST", ["api", "v1", "hydrate"]) => lookup::hydrate(state, req, access),
+        ("GET" | "POST", ["api", "v1", "contacts-by-phone"]) => lookup::contacts_by_phone(state, req, access),
+        ("POST", ["api", "v1", "bulk-delete"]) => lookup::bulk_delete(state, req, access, now),
+        ("GET", ["api", "v1", "forms"]) => lookup::forms(state, access),
+        ("GET", ["api", "v1", "forms", file]) => lookup::form(state, file, access),
+        ("POST", ["api", "v1" | "v2", "records"]) => records::post(state, req, access, now),
+        ("GET", ["api", "sms"]) => sms::options(state, access),
+        ("POST", ["api", "sms"]) => sms::poll(state, req, access, now),
+        ("POST", ["api", "v1", "sms", "radpidpro", "incoming-messages"])
+        | ("POST", ["api", "v2", "sms", "rapidpro", "incoming-messages"]) => sms::rapidpro(state, req, now),
+        ("GET" | "POST", ["api", "v2", "export", name]) => export::export(state, req, name, access, now),
+        ("POST", ["api", "v1" | "v2" | "v3", "users"]) => users::create(state, req, access, now),
+        ("POST", ["api", "v1" | "v3", "users", name]) => users::update(state, req, name, access, now),
+        ("DELETE", ["api", "v1", "users", name]) => users::delete(state, name, access, now),
+        ("GET", ["api", "v1", "users"]) => users::list(state, req, true, access),
+        ("GET", ["api", "v2", "users"]) => users::list(state, req, false, access),
+        ("GET", ["api", "v2", "users", name]) => users::get(state, name, access),
+        ("GET", ["api", "v1", "users-info"]) => users::info(state, req, access),
         ("GET", ["api", "v1", "settings"]) => settings::get(state, access),
         ("PUT", ["api", "v1", "settings"]) => settings::put(state, req, access, now),
         ("PUT", ["api", "v1", "credentials", key]) => settings::put_credential(state, req, key, access),

@@ -86,6 +86,13 @@ pub(super) struct Index {
     exact: HashMap<String, BTreeSet<Arc<str>>>,
     /// Ids of reports that hold messages to send.
     pub outgoing: BTreeSet<Arc<str>>,
+    /// Ids that gateways gave to the messages they brought.
+    pub messages: BTreeSet<String>,
+}
+
+/// Whether the messages of a task are still to be sent.
+fn waits(task: &Value) -> bool {
+    matches!(task["state"].as_str(), Some("pending" | "forwarded-to-gateway"))
 }
 
 /// The fields of a contact that can be looked up at once.
@@ -98,9 +105,11 @@ impl Index {
         if doc.get("type").and_then(Value::as_str) == Some("data_record") {
             let form = doc.get("form").and_then(Value::as_str).unwrap_or_default();
             change(self.reports.entry(form.to_owned()).or_default());
-            if doc.get("tasks").and_then(Value::as_array).is_some_and(|tasks| !tasks.is_empty()) {
+            if doc.get("tasks").and_then(Value::as_array).into_iter().flatten().any(waits) {
                 change(&mut self.outgoing);
             }
+            let brought = doc.get("sms_message").and_then(|message| message["gateway_ref"].as_str());
+            self.messages.extend(brought.map(str::to_owned));
         } else if let Some(contact_type) = settings.contact_type_of(doc) {
             change(self.contacts.entry(contact_type.to_owned()).or_default());
             for field in EXACT {
@@ -195,14 +204,14 @@ impl State {
             None => None,
             Some(text) => Some(Rev::parse(&text).ok_or(Conflict)?),
         };
-        self.write(&id, now, deleted, body, |db, deleted, body| db.put(&id, base, deleted, body, now))
+        self.write(&id, deleted, body, |db, deleted, body| db.put(&id, base, deleted, body, now))
             .ok_or(Conflict)
     }
 
     /// Writes a revision of `medic` as replication does.
     pub fn graft(&mut self, doc: Json, path: &[Rev], now: i64) {
         let (id, _, deleted, body) = take_apart(doc);
-        self.write(&id, now, deleted, body, |db, deleted, body| {
+        self.write(&id, deleted, body, |db, deleted, body| {
             db.graft(&id, path, deleted, body, now);
             Some(())
         });
@@ -211,7 +220,6 @@ impl State {
     fn write<T>(
         &mut self,
         id: &str,
-        _now: i64,
         deleted: bool,
         body: Json,
         write: impl FnOnce(&mut Db, bool, &Json) -> Option<T>,
