@@ -10,6 +10,7 @@
 pub mod cht;
 pub mod clock;
 pub mod fault;
+pub mod openmrs;
 pub mod people;
 pub mod process;
 pub mod serve;

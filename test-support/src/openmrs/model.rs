@@ -143,6 +143,8 @@ pub struct Attribute {
     pub kind: u16,
     pub value: Box<str>,
     pub audit: Audit,
+    /// Exact time of the insert, which the uniqueness window looks at.
+    pub inserted: i64,
 }
 
 /// A patient identifier; type and location are indexes into the metadata.

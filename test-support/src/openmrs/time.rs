@@ -3,7 +3,7 @@
 use jiff::{
     Timestamp,
     civil::{Date, DateTime},
-    tz::{Offset, TimeZone},
+    tz::Offset,
 };
 
 /// The server's zone, Africa/Nairobi; it has no summer time.
@@ -52,7 +52,7 @@ pub fn fhir_datetime(ms: i64) -> String {
 /// `Last-Modified`: `Tue, 24 Nov 2026 11:47:57 GMT`.
 pub fn http_date(ms: i64) -> String {
     let at = Timestamp::from_millisecond(ms).unwrap_or_default();
-    at.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    Offset::UTC.to_datetime(at).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// What REST accepts: a date, a time to the second or the millisecond, with `Z`, an offset, or none (the server's zone).
@@ -85,7 +85,7 @@ pub fn parse_rest(text: &str) -> Option<DateTime> {
             if zone.starts_with('-') { -total } else { total }
         }
     };
-    let utc = jiff::tz::Offset::UTC.to_timestamp(written).ok()?.as_millisecond();
+    let utc = Offset::UTC.to_timestamp(written).ok()?.as_millisecond();
     Some(local(utc - minutes * 60_000))
 }
 
