@@ -259,3 +259,82 @@ impl Crypt {
 fn json_error(column: &str, error: &serde_json::Error) -> CryptError {
     CryptError::Json { column: column.to_owned(), line: error.line(), at: error.column() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMN: &str = "outbox.change";
+
+    #[test]
+    fn a_sealed_value_opens_only_whole_with_its_key_and_for_its_column() {
+        let key = StoreKey::random();
+        let crypt = Crypt::fresh(Some(&key));
+        let sealed = crypt.seal(COLUMN, b"Aisha");
+        assert_eq!(crypt.open(COLUMN, &sealed).unwrap(), b"Aisha");
+        assert!(!sealed.windows(5).any(|w| w == b"Aisha"));
+        assert_ne!(crypt.seal(COLUMN, b"Aisha"), sealed);
+
+        assert!(crypt.open("outbox.command", &sealed).is_err());
+        assert!(Crypt::fresh(Some(&StoreKey::random())).open(COLUMN, &sealed).is_err());
+        assert!(Crypt::fresh(None).open(COLUMN, &sealed).is_err());
+        for i in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[i] ^= 1;
+            assert!(crypt.open(COLUMN, &changed).is_err());
+            assert!(crypt.open(COLUMN, &sealed[..i]).is_err());
+        }
+    }
+
+    #[test]
+    fn without_a_key_values_are_plain_and_are_not_taken_for_sealed_ones() {
+        let plain = Crypt::fresh(None);
+        let value = plain.seal(COLUMN, b"Aisha");
+        assert_eq!(plain.open(COLUMN, &value).unwrap(), b"Aisha");
+        assert!(Crypt::fresh(Some(&StoreKey::random())).open(COLUMN, &value).is_err());
+    }
+
+    #[test]
+    fn digests_are_of_the_store_and_tell_parts_apart() {
+        let crypt = Crypt::fresh(None);
+        assert_eq!(crypt.digest(&[b"ab", b"c"]), crypt.digest(&[b"ab", b"c"]));
+        assert_ne!(crypt.digest(&[b"ab", b"c"]), crypt.digest(&[b"a", b"bc"]));
+        assert_ne!(crypt.digest(&[b"ab"]), Crypt::fresh(None).digest(&[b"ab"]));
+    }
+
+    #[test]
+    fn the_digest_key_outlives_the_key() {
+        let (old, new) = (StoreKey::random(), StoreKey::random());
+        let crypt = Crypt::fresh(Some(&old));
+        let again = Crypt::unlock(Some(&new), &crypt.successor(Some(&new)).locked()).unwrap();
+        assert_eq!(again.digest(&[b"x"]), crypt.digest(&[b"x"]));
+        assert!(again.open(COLUMN, &crypt.seal(COLUMN, b"x")).is_err());
+    }
+
+    #[test]
+    fn json_errors_hold_nothing_of_the_value() {
+        let crypt = Crypt::fresh(None);
+        let sealed = crypt.seal_json(COLUMN, &"Aisha").unwrap();
+        assert_eq!(crypt.open_json::<String>(COLUMN, &sealed).unwrap(), "Aisha");
+        let error = crypt.open_json::<u32>(COLUMN, &sealed).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("Aisha"));
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_for_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.key");
+        let made = make_key_file(&path).unwrap();
+        assert_eq!(StoreKey::from_file(&path).unwrap().hex(), made.hex());
+        assert!(matches!(make_key_file(&path), Err(CryptError::File { .. })));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(format!("{made:?}"), "StoreKey(***)");
+        for bad in ["", "00", &"g".repeat(64), &"0".repeat(63), &"0".repeat(66)] {
+            assert!(StoreKey::from_hex(bad, "here").is_err(), "{bad}");
+        }
+    }
+}

@@ -6,9 +6,12 @@
 
 mod crypt;
 mod postgres;
+mod rotate;
 mod schema;
 mod sql;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -229,7 +232,10 @@ impl Store {
             Place::Sqlite { path } => sqlite::Sqlite::open(Some(path.clone()), setup, clock)
                 .await
                 .map(|(e, s)| (Engine::Sqlite(e), s))?,
-            Place::Postgres { .. } => return Err(StoreError::Unsupported("PostgreSQL")),
+            Place::Postgres { url, schema, pool, engine_time } => {
+                let opened = postgres::Postgres::open(url, schema, *pool, *engine_time, setup, clock).await?;
+                (Engine::Postgres(Arc::new(opened.0)), opened.1)
+            }
         };
         Ok(Store { engine, shared, woken: AtomicU64::new(0) })
     }

@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 
 use super::crypt::{Crypt, CryptError, StoreKey};
-use super::sql::{Arg, Tx, args};
-use super::{StoreError, Transaction};
+use super::sql::{Arg, Tx};
+use super::{StoreError, Transaction, args};
 
 /// The statements that make format `index + 1` out of the one before.
 type Migration = &'static [&'static str];
@@ -159,4 +159,41 @@ pub(super) async fn meta(tx: &mut Tx<'_>, name: &str) -> Result<Option<Vec<u8>>,
 pub(super) async fn put_meta(tx: &mut Tx<'_>, name: &str, value: &[u8]) -> Result<(), StoreError> {
     let sql = "INSERT INTO meta(name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     tx.exec(sql, &args![name, value]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use rusqlite::Connection;
+
+    use super::super::sql::Engine;
+    use super::*;
+
+    const ONE: Migration = &["CREATE TABLE a(x INTEGER)"];
+    const TWO: Migration = &["ALTER TABLE a ADD COLUMN y INTEGER"];
+    const THREE: Migration = &["ALTER TABLE a ADD COLUMN z INTEGER"];
+
+    fn up(connection: &mut Connection, migrations: &[Migration]) -> Result<(), StoreError> {
+        let crypt = Crypt::fresh(None);
+        let mut tx = Tx::new(Engine::Sqlite(connection), &crypt, 0);
+        let out = bring_up(&mut tx, migrations).now_or_never().unwrap();
+        tx.end(out).map(drop)
+    }
+
+    #[test]
+    fn the_last_two_formats_are_read_and_brought_up() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB)").unwrap();
+        up(&mut connection, &[ONE]).unwrap();
+        up(&mut connection, &[ONE]).unwrap();
+        assert!(matches!(
+            up(&mut connection, &[ONE, TWO, THREE]),
+            Err(StoreError::Older { found: 1, known: 2 })
+        ));
+        up(&mut connection, &[ONE, TWO]).unwrap();
+        connection.execute("INSERT INTO a(x, y) VALUES (1, 2)", []).unwrap();
+        up(&mut connection, &[ONE, TWO, THREE]).unwrap();
+        connection.execute("UPDATE a SET z = y", []).unwrap();
+        assert!(matches!(up(&mut connection, &[ONE, TWO]), Err(StoreError::Newer { found: 3, known: 2 })));
+    }
 }

@@ -73,6 +73,25 @@ pub(super) enum Value {
 }
 
 impl Value {
+    pub fn of(arg: Arg<'_>) -> Self {
+        match arg {
+            Arg::Int(v) => Value::Int(v),
+            Arg::Blob(v) => Value::Blob(v.to_vec()),
+            Arg::Key(v) => Value::Blob(v.to_vec()),
+            Arg::Text(v) => Value::Text(v.to_owned()),
+            Arg::Null => Value::Null,
+        }
+    }
+
+    pub fn as_arg(&self) -> Arg<'_> {
+        match self {
+            Value::Int(v) => Arg::Int(*v),
+            Value::Blob(v) => Arg::Blob(v),
+            Value::Text(v) => Arg::Text(v),
+            Value::Null => Arg::Null,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Value::Int(_) => "a number",
@@ -107,6 +126,10 @@ impl Row {
             Some(Value::Null) => Ok(None),
             _ => get(self, index).map(Some),
         }
+    }
+
+    pub(super) fn value(&self, index: usize) -> Result<&Value, StoreError> {
+        self.0.get(index).ok_or_else(|| self.wrong(index, "a value"))
     }
 
     /// A number.

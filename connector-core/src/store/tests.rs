@@ -1,0 +1,520 @@
+//! What every store does, on each engine.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::schema::SEALED;
+use super::*;
+use crate::clock::ManualClock;
+
+/// A transaction written where it is used.
+struct Do<F>(F);
+
+/// What a transaction written as a closure gives.
+type Doing<'t, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 't>>;
+
+#[async_trait]
+impl<F, T> Transaction for Do<F>
+where
+    F: for<'t> FnMut(&'t mut Tx<'_>) -> Doing<'t, T> + Send + 'static,
+    T: Send + 'static,
+{
+    type Out = T;
+    const NAME: &'static str = "test";
+
+    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<T, StoreError> {
+        (self.0)(tx).await
+    }
+}
+
+fn doing<F, T>(f: F) -> Do<F>
+where
+    F: for<'t> FnMut(&'t mut Tx<'_>) -> Doing<'t, T> + Send + 'static,
+{
+    Do(f)
+}
+
+fn add(n: i64) -> impl Transaction<Out = i64> {
+    doing(move |tx| {
+        Box::pin(async move {
+            let sql = "INSERT INTO counter(name, n) VALUES ('a', ?1)
+                ON CONFLICT (name) DO UPDATE SET n = counter.n + excluded.n RETURNING n";
+            tx.row(sql, &args![n]).await?.ok_or(StoreError::Closed)?.int(0)
+        })
+    })
+}
+
+fn sum() -> impl Transaction<Out = i64> {
+    doing(|tx| {
+        Box::pin(async move {
+            let row = tx.row("SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM counter", &[]).await?;
+            row.ok_or(StoreError::Closed)?.int(0)
+        })
+    })
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(ManualClock::new(1_000))
+}
+
+fn memory() -> StoreOptions {
+    StoreOptions { place: Place::Memory, key: Some(StoreKey::random()) }
+}
+
+fn file(dir: &tempfile::TempDir, key: Option<&StoreKey>) -> StoreOptions {
+    StoreOptions { place: Place::Sqlite { path: dir.path().join("store.db") }, key: key.cloned() }
+}
+
+/// A schema of its own on the PostgreSQL server named in the environment.
+fn postgres() -> Option<StoreOptions> {
+    static NEXT: AtomicI64 = AtomicI64::new(0);
+    let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
+        println!("skipped: TEST_POSTGRES_URL is not set");
+        return None;
+    };
+    let schema = format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+    let place = Place::Postgres { url: url.into(), schema, pool: 4, engine_time: true };
+    Some(StoreOptions { place, key: Some(StoreKey::random()) })
+}
+
+async fn store_basics(options: StoreOptions) {
+    let store = Store::open(&options, clock()).await.unwrap();
+
+    assert_eq!(store.run(add(2)).await.unwrap(), 2);
+    assert_eq!(store.run(add(3)).await.unwrap(), 5);
+    assert_eq!(store.read(sum()).await.unwrap(), 5);
+    assert_eq!(store.commits(), 2);
+
+    // An error takes back all of its own transaction and nothing of others.
+    let failing = doing(|tx| {
+        Box::pin(async move {
+            tx.exec("UPDATE counter SET n = 100 WHERE name = ?1", &args!["a"]).await?;
+            Err::<(), _>(StoreError::Unsupported("wanted"))
+        })
+    });
+    let (failed, good) = tokio::join!(store.run(failing), store.run(add(1)));
+    assert!(matches!(failed, Err(StoreError::Unsupported("wanted"))));
+    assert_eq!(good.unwrap(), 6);
+
+    // A failed statement cannot be passed over.
+    let careless = doing(|tx| {
+        Box::pin(async move {
+            tx.exec("UPDATE counter SET n = 100", &[]).await?;
+            let _ = tx.exec("INSERT INTO tick(one, n) VALUES (1, 1)", &[]).await;
+            Ok(())
+        })
+    });
+    store.run(careless).await.unwrap_err();
+    assert_eq!(store.read(sum()).await.unwrap(), 6);
+
+    // Reading does not write.
+    store.read(add(1)).await.unwrap_err();
+    assert_eq!(store.read(sum()).await.unwrap(), 6);
+
+    // All kinds of values come back as they went in; a wrong getter is an error.
+    let key = store.crypt().digest(&[b"a", b"b"]);
+    let values = doing(move |tx| {
+        Box::pin(async move {
+            let sql = "INSERT INTO seen(record, system, digest, read_at, feed, pass, id)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            tx.exec(sql, &args![key, "cht", &vec![0_u8, 255], i64::MAX, None::<i64>, true, None::<&[u8]>])
+                .await?;
+            let found = tx.row("SELECT * FROM seen WHERE record = ?1 AND pass = ?2", &args![&key, 1]).await?;
+            let found = found.ok_or(StoreError::Closed)?;
+            assert_eq!((found.key(0)?, found.text(1)?, found.blob(2)?), (key, "cht", &[0_u8, 255][..]));
+            assert_eq!((found.int(3)?, found.opt_int(4)?, found.flag(5)?), (i64::MAX, None, true));
+            assert_eq!(
+                (found.opt_blob(6)?, found.opt_key(0)?, found.opt_text(1)?),
+                (None, Some(key), Some("cht"))
+            );
+            for wrong in [found.int(0).err(), found.text(3).err(), found.key(2).err(), found.int(9).err()] {
+                assert!(matches!(wrong, Some(StoreError::Column { .. })));
+            }
+            assert_eq!(tx.exec("DELETE FROM seen WHERE record = ?1", &args![key]).await?, 1);
+            assert_eq!(tx.row("SELECT 1 FROM seen", &[]).await?.map(|_| ()), None);
+            assert!(
+                tx.row("SELECT EXISTS (SELECT 1 FROM tick)", &[])
+                    .await?
+                    .ok_or(StoreError::Closed)?
+                    .flag(0)?
+            );
+            assert_eq!(tx.now(), 1_000);
+            Ok(())
+        })
+    });
+    store.run(values).await.unwrap();
+
+    // One number a transaction that asks, higher in each.
+    let tick = || {
+        doing(|tx| {
+            Box::pin(async move {
+                let first = tx.tick().await?;
+                assert_eq!(tx.tick().await?, first);
+                Ok(first)
+            })
+        })
+    };
+    let first = store.run(tick()).await.unwrap();
+    assert_eq!(store.run(tick()).await.unwrap(), first + 1);
+
+    // Many at once: none is lost, each sees those before.
+    let before = store.commits();
+    let all = (0..200).map(|_| store.run(add(1)));
+    let mut seen: Vec<i64> =
+        futures_util::future::join_all(all).await.into_iter().map(|n| n.unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (7..207).collect::<Vec<_>>());
+    assert!(store.commits() > before);
+
+    store.close().await;
+    assert!(matches!(store.run(add(1)).await, Err(StoreError::Closed)));
+}
+
+#[tokio::test]
+async fn basics_in_memory() {
+    store_basics(memory()).await;
+}
+
+#[tokio::test]
+async fn basics_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    store_basics(file(&dir, Some(&StoreKey::random()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn basics_on_postgres() {
+    let Some(options) = postgres() else { return };
+    store_basics(options).await;
+}
+
+#[tokio::test]
+async fn a_waiter_misses_nothing_and_is_not_woken_for_nothing() {
+    let store = Store::open(&memory(), clock()).await.unwrap();
+    let telling = || {
+        doing(|tx| {
+            Box::pin(async move {
+                tx.notify();
+                Ok(())
+            })
+        })
+    };
+    let (one, two) = (store.clone(), store.clone());
+    store.run(telling()).await.unwrap();
+    one.wait_for_work().await;
+    two.wait_for_work().await;
+    assert!(futures_util::FutureExt::now_or_never(one.wait_for_work()).is_none());
+    store.run(add(1)).await.unwrap();
+    assert!(futures_util::FutureExt::now_or_never(one.wait_for_work()).is_none());
+    let (_, told) = tokio::join!(one.wait_for_work(), store.run(telling()));
+    told.unwrap();
+}
+
+#[tokio::test]
+async fn waiting_inside_a_transaction_is_an_error() {
+    let store = Store::open(&memory(), clock()).await.unwrap();
+    let waiting = doing(|tx| {
+        Box::pin(async move {
+            tx.exec("INSERT INTO counter(name, n) VALUES ('w', 1)", &[]).await?;
+            std::future::pending::<()>().await;
+            Ok(())
+        })
+    });
+    assert!(matches!(store.run(waiting).await, Err(StoreError::Waits("test"))));
+    assert_eq!(store.read(sum()).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_group_is_one_commit() {
+    let store = Store::open(&memory(), clock()).await.unwrap();
+    // The first one holds the thread until the others stand in line.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let holding = doing(move |_| {
+        gate.lock().unwrap().recv().unwrap();
+        Box::pin(async { Ok(()) })
+    });
+    let held = tokio::spawn({
+        let store = store.clone();
+        async move { store.run(holding).await }
+    });
+    let mut rest: Vec<_> = (0..50).map(|_| Box::pin(store.run(add(1)))).collect();
+    for one in &mut rest {
+        assert!(futures_util::poll!(one).is_pending());
+    }
+    open.send(()).unwrap();
+    for one in rest {
+        one.await.unwrap();
+    }
+    held.await.unwrap().unwrap();
+    assert!(store.commits() <= 3, "{} commits", store.commits());
+}
+
+#[tokio::test]
+async fn a_file_is_for_one_process_and_keeps_what_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = StoreKey::random();
+    let store = Store::open(&file(&dir, Some(&key)), clock()).await.unwrap();
+    store.run(add(7)).await.unwrap();
+    let digest = store.crypt().digest(&[b"x"]);
+    assert!(matches!(Store::open(&file(&dir, Some(&key)), clock()).await, Err(StoreError::InUse(_))));
+    store.close().await;
+
+    let store = Store::open(&file(&dir, Some(&key)), clock()).await.unwrap();
+    assert_eq!(store.read(sum()).await.unwrap(), 7);
+    assert_eq!(store.crypt().digest(&[b"x"]), digest);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(dir.path().join("store.db")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_key_is_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = StoreKey::random();
+    Store::open(&file(&dir, Some(&key)), clock()).await.unwrap().close().await;
+    let wrong = Store::open(&file(&dir, Some(&StoreKey::random())), clock()).await;
+    assert!(matches!(wrong, Err(StoreError::Crypt(CryptError::WrongKey))));
+    let none = Store::open(&file(&dir, None), clock()).await;
+    assert!(matches!(none, Err(StoreError::Crypt(CryptError::NoKey))));
+
+    let open = tempfile::tempdir().unwrap();
+    Store::open(&file(&open, None), clock()).await.unwrap().close().await;
+    let given = Store::open(&file(&open, Some(&key)), clock()).await;
+    assert!(matches!(given, Err(StoreError::Crypt(CryptError::NotEncrypted))));
+}
+
+#[tokio::test]
+async fn a_backup_is_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = StoreKey::random();
+    let copy = tempfile::tempdir().unwrap();
+    let path = copy.path().join("store.db");
+    let store = Store::open(&file(&dir, Some(&key)), clock()).await.unwrap();
+    store.run(add(4)).await.unwrap();
+    store.backup(&path).await.unwrap();
+    assert!(matches!(store.backup(&path).await, Err(StoreError::Backup { .. })));
+    store.run(add(4)).await.unwrap();
+    store.close().await;
+    let store = Store::open(&file(&copy, Some(&key)), clock()).await.unwrap();
+    assert_eq!(store.read(sum()).await.unwrap(), 4);
+    store.close().await;
+}
+
+/// A sealed value in every column that holds some, and a digest.
+fn fill() -> impl Transaction<Out = ()> {
+    doing(|tx| {
+        Box::pin(async move {
+            let crypt = tx.crypt();
+            let seal = |column, n: i64| crypt.seal(column, format!("{column} {n}").as_bytes());
+            let made: Vec<_> =
+                (0..600).map(|n| (n, SEALED.iter().map(|s| seal(s.column, n)).collect::<Vec<_>>())).collect();
+            for (n, sealed) in &made {
+                let [
+                    position,
+                    seen,
+                    refresh,
+                    change,
+                    command,
+                    notes,
+                    link,
+                    evidence,
+                    conflict,
+                    unreadable,
+                    body,
+                ] = &sealed[..]
+                else {
+                    panic!("a new sealed column: add it to this test");
+                };
+                let key = tx.crypt().digest(&[&n.to_le_bytes()]);
+                let feed = format!("feed {n}");
+                tx.exec(
+                    "INSERT INTO cursor(feed, position, pass, due, moved) VALUES (?1, ?2, 0, 0, 0)",
+                    &args![&feed, position],
+                )
+                .await?;
+                tx.exec(
+                    "INSERT INTO seen(record, system, digest, read_at, id) VALUES (?1, 'a', ?1, 0, ?2)",
+                    &args![key, seen],
+                )
+                .await?;
+                tx.exec(
+                    "INSERT INTO refresh(record, system, id, asked) VALUES (?1, 'a', ?2, 0)",
+                    &args![key, refresh],
+                )
+                .await?;
+                let sql = "INSERT INTO outbox(seq, target, destination, flow, source, subject, person, lane, names, state, head,
+                    plan, creates, maybe, attempt, read_at, not_before, share, config, created, tries, change, command, notes)
+                    VALUES (?1, 'a', 'a', 'a', ?2, ?2, ?2, ?2, ?2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?3, ?4, ?5)";
+                let command = (n % 2 == 0).then_some(command);
+                tx.exec(sql, &args![*n, key, change, command, notes]).await?;
+                let sql = "INSERT INTO link(record, person, system, id, rule, state, at) VALUES (?1, ?1, 'a', ?2, 'a', 'a', 0)";
+                tx.exec(sql, &args![key, link]).await?;
+                tx.exec(
+                    "INSERT INTO review(id, kind, evidence, opened) VALUES (?1, 'a', ?2, 0)",
+                    &args![*n, evidence],
+                )
+                .await?;
+                let sql = "INSERT INTO conflict(id, at, record, field, body) VALUES (?1, 0, ?2, 'a', ?3)";
+                tx.exec(sql, &args![*n, key, conflict]).await?;
+                let sql = "INSERT INTO unreadable(record, system, id, reason, at, body) VALUES (?1, 'a', ?2, 'a', 0, ?3)";
+                tx.exec(sql, &args![key, unreadable, body]).await?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// How many sealed values there are, each opened and compared.
+fn opened() -> impl Transaction<Out = usize> {
+    doing(|tx| {
+        Box::pin(async move {
+            let mut count = 0;
+            for sealed in SEALED {
+                let mut after = sql::Value::of(sealed.first);
+                loop {
+                    let rows = tx.rows(sealed.page, &[after.as_arg()]).await?;
+                    let Some(last) = rows.last() else { break };
+                    after = last.value(0)?.clone();
+                    for row in &rows {
+                        let plain = tx.crypt().open(sealed.column, row.blob(1)?)?;
+                        assert!(plain.starts_with(sealed.column.as_bytes()));
+                        count += 1;
+                    }
+                }
+            }
+            Ok(count)
+        })
+    })
+}
+
+const VALUES: usize = 600 * 10 + 300;
+
+async fn rotation(options: StoreOptions) {
+    let with = |key: Option<&StoreKey>| StoreOptions { place: options.place.clone(), key: key.cloned() };
+    let (old, new) = (options.key.as_ref(), StoreKey::random());
+    let store = Store::open(&options, clock()).await.unwrap();
+    store.run(fill()).await.unwrap();
+    let digest = store.crypt().digest(&[b"x"]);
+
+    let busy = Store::rotate(&options.place, old, Some(&new), clock(), |_| {}).await;
+    assert!(matches!(busy, Err(StoreError::InUse(_))), "{busy:?}");
+    store.close().await;
+
+    let mut told = 0;
+    Store::rotate(&options.place, old, Some(&new), clock(), |n| told = n).await.unwrap();
+    assert_eq!(told, VALUES as u64);
+    assert!(matches!(Store::open(&options, clock()).await, Err(StoreError::Crypt(CryptError::WrongKey))));
+    let store = Store::open(&with(Some(&new)), clock()).await.unwrap();
+    assert_eq!(store.read(opened()).await.unwrap(), VALUES);
+    assert_eq!(store.crypt().digest(&[b"x"]), digest);
+    store.close().await;
+
+    // Interrupted half way, it opens with neither key and is ended by running it again.
+    let stopped =
+        std::panic::AssertUnwindSafe(Store::rotate(&options.place, Some(&new), None, clock(), |n| {
+            assert!(n < 1_000, "stopped on purpose");
+        }));
+    futures_util::FutureExt::catch_unwind(stopped).await.unwrap_err();
+    loop {
+        match Store::open(&with(Some(&new)), clock()).await {
+            Err(StoreError::InUse(_)) => tokio::task::yield_now().await,
+            half => {
+                assert!(matches!(half, Err(StoreError::Crypt(CryptError::HalfRotated))), "{half:?}");
+                break;
+            }
+        }
+    }
+    assert!(Store::open(&with(None), clock()).await.is_err());
+    Store::rotate(&options.place, Some(&new), None, clock(), |_| {}).await.unwrap();
+    let store = Store::open(&with(None), clock()).await.unwrap();
+    assert_eq!(store.read(opened()).await.unwrap(), VALUES);
+    assert_eq!(store.crypt().digest(&[b"x"]), digest);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_key_rotation_seals_every_value_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    rotation(file(&dir, Some(&StoreKey::random()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_rotation_on_postgres() {
+    let Some(options) = postgres() else { return };
+    rotation(options).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_take_turns_and_wake_each_other() {
+    let Some(options) = postgres() else { return };
+    let one = Store::open(&options, clock()).await.unwrap();
+    let two = Store::open(&options, clock()).await.unwrap();
+    assert_eq!(one.crypt().digest(&[b"x"]), two.crypt().digest(&[b"x"]));
+
+    let all = (0..100).map(|n| if n % 2 == 0 { one.run(add(1)) } else { two.run(add(1)) });
+    let mut seen: Vec<i64> =
+        futures_util::future::join_all(all).await.into_iter().map(|n| n.unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=100).collect::<Vec<_>>());
+
+    let telling = doing(|tx| {
+        Box::pin(async move {
+            tx.notify();
+            Ok(())
+        })
+    });
+    let (_, told) = tokio::join!(two.wait_for_work(), one.run(telling));
+    told.unwrap();
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_before_the_commit_is_no_error() {
+    let Some(options) = postgres() else { return };
+    let store = Store::open(&options, clock()).await.unwrap();
+    let mut runs = 0;
+    let cut = doing(move |tx| {
+        runs += 1;
+        let runs = runs;
+        Box::pin(async move {
+            tx.exec("INSERT INTO counter(name, n) VALUES ('cut', 1)", &[]).await?;
+            if runs == 1 {
+                tx.exec("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await?;
+            }
+            Ok(runs)
+        })
+    });
+    assert_eq!(store.run(cut).await.unwrap(), 2);
+    assert_eq!(store.read(sum()).await.unwrap(), 1);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_tells_the_time_to_replicas() {
+    let Some(mut options) = postgres() else { return };
+    if let Place::Postgres { engine_time, .. } = &mut options.place {
+        *engine_time = false;
+    }
+    let store = Store::open(&options, clock()).await.unwrap();
+    let now = || doing(|tx| Box::pin(async move { Ok(tx.now()) }));
+    let first = store.run(now()).await.unwrap();
+    assert!(first > 1_700_000_000_000);
+    assert!(store.read(now()).await.unwrap() >= first);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_not_there_is_told() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("postgres://nobody:secret@127.0.0.1:{port}/none");
+    let place = Place::Postgres { url: url.into(), schema: "s".to_owned(), pool: 2, engine_time: false };
+    let error = Store::open(&StoreOptions { place, key: None }, clock()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)));
+    assert!(!error.to_string().contains("secret"));
+}
