@@ -4,7 +4,6 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use test_support::{
     cht::{self, Cht},
     clock::Clock,
     fault::{Faults, Plan},
+    openmrs::{self, OpenMrs},
     serve::Server,
     sink::{Bare, Sink},
 };
@@ -44,7 +44,10 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
+    /// The Community Health Toolkit with its CouchDB; log in as medic, password.
     Cht,
+    /// OpenMRS; log in as admin, Admin123.
+    Openmrs,
     /// Takes anything and counts it.
     Sink,
     /// Reads bodies and answers, to compare an intake with.
@@ -52,7 +55,7 @@ enum Kind {
 }
 
 /// What is done with the state file at the end.
-type Save = Box<dyn Fn(&Path) -> std::io::Result<()>>;
+type Save = Box<dyn Fn(&Path) -> Result<()>>;
 
 impl Args {
     fn faults(&self) -> Result<Faults> {
@@ -101,7 +104,21 @@ impl Args {
                 if let Some(switches) = self.switches()? {
                     cht.switch(|present| *present = switches);
                 }
-                (self.serve(cht.router(), faults, clock).await?, Box::new(move |file| cht.save(file)))
+                (self.serve(cht.router(), faults, clock).await?, Box::new(move |file| Ok(cht.save(file)?)))
+            }
+            Kind::Openmrs => {
+                let openmrs = match self.saved() {
+                    Some(file) => OpenMrs::load(file, clock.clone()).with_context(|| unread(file))?,
+                    None => {
+                        let new = openmrs::Options::default();
+                        let seed = self.seed.unwrap_or(new.seed);
+                        OpenMrs::new(openmrs::Options { seed, ..new }, clock.clone())
+                    }
+                };
+                if let Some(switches) = self.switches()? {
+                    openmrs.set_switches(switches);
+                }
+                (self.serve(openmrs.router(), faults, clock).await?, Box::new(move |file| openmrs.save(file)))
             }
             Kind::Sink => {
                 let options = self.switches()?.unwrap_or_default();
@@ -110,7 +127,7 @@ impl Args {
                     None => Sink::new(options, clock),
                 };
                 let server = sink.serve(faults, self.port).await.with_context(|| self.no_port())?;
-                (server, Box::new(move |file| Arc::clone(&sink).save(file)))
+                (server, Box::new(move |file| Ok(sink.save(file)?)))
             }
             Kind::Bare => {
                 (Bare::serve(self.port).await.with_context(|| self.no_port())?, Box::new(|_| Ok(())))

@@ -50,6 +50,26 @@ async fn a_cht_keeps_its_documents_over_a_restart() {
 }
 
 #[tokio::test]
+async fn an_openmrs_gives_no_number_again_after_a_restart() {
+    let state = std::env::temp_dir().join(format!("openmrs-{}-process.state", std::process::id()));
+    let args = ["openmrs", "--state", state.to_str().unwrap(), "--seed", "3"];
+    let admin = "authorization: Basic YWRtaW46QWRtaW4xMjM=\r\ncontent-type: application/json\r\n";
+    let path =
+        format!("/openmrs/ws/rest/v1/idgen/identifiersource/{}/identifier", test_support::openmrs::SOURCE);
+    let number = async |url: &str| {
+        let seen = send_with(url, "POST", &path, admin, "{}").await;
+        assert_eq!(seen.status(), Some(201), "{seen:?}");
+        seen.body
+    };
+    let mut openmrs = spawn(&args);
+    let first = number(&openmrs.url).await;
+    assert!(openmrs.terminate().unwrap().success());
+    let openmrs = spawn(&args);
+    assert_ne!(number(&openmrs.url).await, first);
+    std::fs::remove_file(state).unwrap();
+}
+
+#[tokio::test]
 async fn faults_switches_and_port_are_taken_from_the_command_line() {
     let plan = std::env::temp_dir().join(format!("plan-{}.json", std::process::id()));
     std::fs::write(&plan, r#"{"rules":[{"method":"PUT","action":{"kind":"status","code":502}}]}"#).unwrap();
