@@ -28,6 +28,9 @@ const GROUP: &str = "bulk";
 /// A write is proven by its own answer, so one that is not after so long needs a person.
 const WITHIN: Duration = Duration::from_secs(7 * 86_400);
 
+/// When a contact was made, in milliseconds since 1970; the CHT lets nobody change it.
+const PLANNED: &str = "reported_date";
+
 /// A document to be written.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Write {
@@ -48,12 +51,19 @@ impl Write {
         self.doc.get("_rev").and_then(Value::as_str)
     }
 
-    /// Whether a stored document shows that this was carried out. A new one is known by its id and `external_id`, whatever
-    /// was edited since; a changed one by what was meant to change.
+    /// Whether a stored document shows that this was carried out.
+    ///
+    /// A changed one shows what was meant to change. A new one shows the moment of its planning, whatever was edited since,
+    /// or agrees altogether; with another moment and content it is the work of an older plan.
     pub fn is_in(&self, stored: &Value) -> bool {
-        match self.base() {
-            None => get(stored, "external_id") == get(&self.doc, "external_id"),
-            Some(_) => self.wrote.iter().all(|path| get(stored, path) == get(&self.doc, path)),
+        let agrees = |path: &str| get(stored, path) == get(&self.doc, path);
+        match (self.base(), self.doc.as_object()) {
+            (Some(_), _) => self.wrote.iter().all(|path| agrees(path)),
+            (None, Some(doc)) => {
+                agrees("external_id")
+                    && (agrees(PLANNED) || doc.keys().filter(|key| *key != PLANNED).all(|key| agrees(key)))
+            }
+            (None, None) => false,
         }
     }
 }
@@ -148,7 +158,7 @@ impl Planner<'_> {
         let own = own.as_object().cloned().unwrap_or_default().into_iter().chain(Map::from_iter([
             ("_id".to_owned(), contact_id(source).into()),
             ("external_id".to_owned(), self.shape.external_id(source).into()),
-            ("reported_date".to_owned(), now.into()),
+            (PLANNED.to_owned(), now.into()),
             ("parent".to_owned(), parent),
         ]));
         for (name, value) in own {
@@ -312,9 +322,24 @@ mod tests {
 
     #[test]
     fn a_write_is_recognised_in_what_is_stored() {
-        let create = Write { doc: json!({"_id": "a", "name": "A", "external_id": "o:1"}), wrote: vec![] };
-        assert!(create.is_in(&json!({"_id": "a", "name": "edited since", "external_id": "o:1"})));
-        assert!(!create.is_in(&json!({"_id": "a", "name": "A"})));
+        let create = Write {
+            doc: json!({"_id": "a", "name": "A", "external_id": "o:1", "reported_date": 5}),
+            wrote: vec![],
+        };
+        for (stored, shown) in [
+            (json!({"_id": "a", "name": "edited since", "external_id": "o:1", "reported_date": 5}), true),
+            (
+                json!({"_id": "a", "name": "A", "external_id": "o:1", "reported_date": 4, "patient_id": "1"}),
+                true,
+            ),
+            (
+                json!({"_id": "a", "name": "of an older plan", "external_id": "o:1", "reported_date": 4}),
+                false,
+            ),
+            (json!({"_id": "a", "name": "A", "reported_date": 5}), false),
+        ] {
+            assert_eq!(create.is_in(&stored), shown, "{stored}");
+        }
         let update = Write {
             doc: json!({"_id": "a", "_rev": "1-a", "name": "B", "other": 1}),
             wrote: vec!["name".into(), "muted".into()],

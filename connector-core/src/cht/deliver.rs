@@ -109,17 +109,14 @@ impl Cht {
                 Some(None) => Outcome::Unknown,
             },
             (Some(RowOutcome::Conflict { .. }), Some(record)) if write.is_in(&record.body) => done(record),
-            (Some(RowOutcome::Conflict { .. }), _) if stored.is_none() => {
-                Outcome::retry("the CHT reports a conflict and could not be read after it")
-            }
-            (Some(RowOutcome::Conflict { .. }), _) => Outcome::Conflict,
+            (Some(RowOutcome::Conflict { .. }), _) if stored.is_some() => Outcome::Conflict,
             (Some(RowOutcome::Refused { reason, .. }), _) if !is_open(reason) => {
                 Outcome::Rejected(Reject::new(format!(
                     "the CHT refuses this document: {reason}; look at its validation rules, then replay"
                 )))
             }
             (_, Some(record)) if write.is_in(&record.body) => done(record),
-            _ if busy => Outcome::retry("the CHT is not ready"),
+            _ if busy && stored.is_some() => Outcome::retry("the CHT is not ready"),
             _ => Outcome::Unknown,
         }
     }

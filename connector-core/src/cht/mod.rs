@@ -28,7 +28,8 @@ pub use place::{PlaceRule, Placement};
 
 use crate::change::{Body, Change, Flow, Patient, Record, RecordId, field};
 use crate::connector::{
-    Capabilities, Command, Confirmed, Connector, Destination, Fault, Feed, Finding, Known, Outcome, Page, Reject, Task,
+    Capabilities, Command, Confirmed, Connector, Destination, Fault, Feed, Finding, Known, Outcome, Page,
+    Reject, Task,
 };
 use changes::Shape;
 use command::Planner;
@@ -118,8 +119,9 @@ impl Connector for Cht {
 
     fn destinations(&self, change: &Change) -> Result<Vec<Destination>, Reject> {
         let Body::Patient(person) = &change.body else { return Ok(vec![]) };
-        let exclusive =
-            person.identifiers().map(|(name, value)| format!("{}{name} {}", field::IDENTIFIER, folded(value)));
+        let exclusive = person
+            .identifiers()
+            .map(|(name, value)| format!("{}{name} {}", field::IDENTIFIER, folded(value)));
         Ok(vec![Destination { name: String::new(), exclusive: exclusive.collect() }])
     }
 

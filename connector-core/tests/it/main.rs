@@ -1,0 +1,5 @@
+//! The integration tests of the core, in one binary.
+
+mod cht;
+mod cht_surprises;
+mod inprocess;
