@@ -207,19 +207,19 @@ impl Database {
         Ok(answer.rows.into_iter().map(DocRow::from).collect())
     }
 
-    /// Reads a range of ids, both ends included.
+    /// Reads a range of ids, both ends included; from the beginning or to the end if one is not given.
     pub async fn all_docs_range<T: DeserializeOwned>(
         &self,
-        first: &str,
-        last: &str,
+        first: Option<&str>,
+        last: Option<&str>,
         limit: Option<usize>,
         include_docs: bool,
     ) -> Result<Vec<DocRow<T>>, Error> {
         let call = self
             .call(Method::GET)?
             .at("_all_docs")?
-            .query("startkey", Value::from(first))
-            .query("endkey", Value::from(last))
+            .query_if("startkey", first.map(Value::from))
+            .query_if("endkey", last.map(Value::from))
             .query_if("limit", limit)
             .query_if("include_docs", include_docs.then_some(true));
         let answer: AllDocs<T> = self.client.json(call).await?;

@@ -35,7 +35,6 @@ impl std::fmt::Debug for Written {
 
 /// What to read besides the document.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct GetOptions {
     /// A certain revision.
     pub rev: Option<String>,

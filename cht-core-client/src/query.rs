@@ -12,7 +12,7 @@ use crate::docs::Database;
 use crate::error::Error;
 
 /// A Mango query.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct FindQuery {
     /// Selector.
     pub selector: Value,
@@ -28,6 +28,15 @@ pub struct FindQuery {
     /// Where the last page ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bookmark: Option<String>,
+}
+
+impl std::fmt::Debug for FindQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FindQuery")
+            .field("fields", &self.fields)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A page of a Mango query.
@@ -59,7 +68,7 @@ impl<T> std::fmt::Debug for FindPage<T> {
 }
 
 /// What to ask of a view.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ViewQuery {
     /// One key.
     pub key: Option<Value>,
@@ -77,6 +86,15 @@ pub struct ViewQuery {
     pub reduce: Option<bool>,
     /// Whether to reduce by key.
     pub group: bool,
+}
+
+impl std::fmt::Debug for ViewQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ViewQuery")
+            .field("limit", &self.limit)
+            .field("include_docs", &self.include_docs)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One row of a view.

@@ -141,6 +141,10 @@ struct TooLong {
     limit: usize,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the PEM text holds no certificate")]
+struct NoCertificate;
+
 /// The transport over HTTP/1.1 and TLS.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
@@ -225,7 +229,11 @@ impl HttpTransportBuilder {
             .tcp_nodelay(true)
             .user_agent(self.user_agent);
         if let Some(pem) = self.root_ca {
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem).map_err(setup)?);
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(setup)?;
+            if certificates.is_empty() {
+                return Err(TransportError::new(TransportErrorKind::Other, Some(Box::new(NoCertificate))));
+            }
+            builder = builder.tls_certs_merge(certificates);
         }
         Ok(HttpTransport { client: builder.build().map_err(setup)?, timeout: self.timeout })
     }

@@ -8,12 +8,18 @@ use crate::error::Error;
 use crate::model::{NewUser, User, UserWritten};
 
 /// Which users to list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct UserFilter {
     /// Those of this place.
     pub facility_id: Option<String>,
     /// Those of this contact.
     pub contact_id: Option<String>,
+}
+
+impl std::fmt::Debug for UserFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UserFilter")
+    }
 }
 
 /// How many documents an offline user of a place would replicate.

@@ -76,7 +76,7 @@ pub enum Reason {
     /// The token is missing, wrong or not configured.
     Token,
     /// A user cannot be created or changed, with the translation key of the reason.
-    User(String),
+    User(&'static str),
     /// The database, or the call, does not exist.
     NoSuchDatabase,
     /// The document is deleted.
@@ -140,6 +140,16 @@ const CODES: [&str; 26] = [
     "unauthorized",
     "unknown_error",
     "view_undefined",
+];
+
+/// Translation keys of the users calls.
+const USER_KEYS: [&str; 6] = [
+    "configuration.user.place.contact",
+    "fields.required",
+    "password.length.minimum",
+    "password.weak",
+    "username.invalid",
+    "username.taken",
 ];
 
 /// Beginning and end of a message, and what it means.
@@ -226,12 +236,7 @@ impl Reason {
     }
 
     pub(crate) fn of_translation_key(key: &str) -> Self {
-        let plain = key.len() <= 60 && key.contains('.');
-        if plain && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_') {
-            Self::User(key.to_owned())
-        } else {
-            Self::Unknown
-        }
+        USER_KEYS.iter().find(|known| **known == key).map_or(Self::Unknown, |known| Self::User(known))
     }
 
     pub(crate) fn or(self, other: impl FnOnce() -> Self) -> Self {
@@ -312,7 +317,7 @@ mod tests {
         assert_eq!(reason, Reason::ParentNotFound);
         assert_eq!(Reason::of_message("Zuri was here"), Reason::Unknown);
         assert_eq!(Reason::of_code("zuri"), Reason::Unknown);
-        assert_eq!(Reason::of_translation_key("username.taken"), Reason::User("username.taken".into()));
-        assert_eq!(Reason::of_translation_key("+254700000001"), Reason::Unknown);
+        assert_eq!(Reason::of_translation_key("username.taken"), Reason::User("username.taken"));
+        assert_eq!(Reason::of_translation_key("zuri.taken"), Reason::Unknown);
     }
 }
