@@ -134,6 +134,7 @@ struct AllDocsRow<T> {
     id: Option<String>,
     value: Option<RowValue>,
     doc: Option<T>,
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -143,13 +144,16 @@ struct RowValue {
     deleted: bool,
 }
 
-impl<T> From<AllDocsRow<T>> for DocRow<T> {
-    fn from(row: AllDocsRow<T>) -> Self {
-        match (row.id, row.value) {
-            (Some(id), Some(value)) if value.deleted => Self::Deleted { id, rev: value.rev },
-            (Some(id), Some(value)) => Self::Found { id, rev: value.rev, doc: row.doc },
-            _ => Self::Missing { id: row.key },
-        }
+impl<T> AllDocs<T> {
+    /// Only "not found" means that a document is missing; any other failure of a row does not.
+    fn rows(self) -> Result<Vec<DocRow<T>>, Error> {
+        let read = |(index, row): (usize, AllDocsRow<T>)| match (row.id, row.value, row.error.as_deref()) {
+            (Some(id), Some(value), None) if value.deleted => Ok(DocRow::Deleted { id, rev: value.rev }),
+            (Some(id), Some(value), None) => Ok(DocRow::Found { id, rev: value.rev, doc: row.doc }),
+            (_, None, Some("not_found")) => Ok(DocRow::Missing { id: row.key }),
+            _ => Err(Error::Unreadable { path: format!("rows.[{index}]") }),
+        };
+        self.rows.into_iter().enumerate().map(read).collect()
     }
 }
 
@@ -170,6 +174,23 @@ struct BulkGetResult {
 #[derive(Deserialize)]
 struct BulkGetDoc {
     ok: Option<Map<String, Value>>,
+    error: Option<BulkGetError>,
+}
+
+#[derive(Deserialize)]
+struct BulkGetError {
+    error: String,
+}
+
+impl BulkGetResult {
+    fn row(self) -> Result<BulkGetRow, Error> {
+        let missing = |doc: &BulkGetDoc| doc.error.as_ref().is_some_and(|error| error.error == "not_found");
+        let all_missing = self.docs.iter().all(missing);
+        match self.docs.into_iter().find_map(|doc| doc.ok) {
+            None if !all_missing => Err(Error::Unreadable { path: "results.docs".to_owned() }),
+            doc => Ok((self.id, doc)),
+        }
+    }
 }
 
 impl Database {
@@ -204,7 +225,7 @@ impl Database {
             .query_if("include_docs", include_docs.then_some(true))
             .json(&json!({ "keys": ids }))?;
         let answer: AllDocs<T> = self.client.json(call).await?;
-        Ok(answer.rows.into_iter().map(DocRow::from).collect())
+        answer.rows()
     }
 
     /// Reads a range of ids, both ends included; from the beginning or to the end if one is not given.
@@ -223,7 +244,7 @@ impl Database {
             .query_if("limit", limit)
             .query_if("include_docs", include_docs.then_some(true));
         let answer: AllDocs<T> = self.client.json(call).await?;
-        Ok(answer.rows.into_iter().map(DocRow::from).collect())
+        answer.rows()
     }
 
     /// Reads documents by id through `_bulk_get`.
@@ -231,7 +252,6 @@ impl Database {
         let docs: Vec<Value> = ids.iter().map(|id| json!({ "id": id })).collect();
         let call = self.call(Method::POST)?.at("_bulk_get")?.json(&json!({ "docs": docs }))?;
         let answer: BulkGet = self.client.json(call).await?;
-        let first = |result: BulkGetResult| (result.id, result.docs.into_iter().find_map(|doc| doc.ok));
-        Ok(answer.results.into_iter().map(first).collect())
+        answer.results.into_iter().map(BulkGetResult::row).collect()
     }
 }

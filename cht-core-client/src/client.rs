@@ -432,6 +432,10 @@ impl Call {
             .method(self.method.clone())
             .uri(uri)
             .header(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if self.idle.is_some() {
+            // A proxy that compresses would hold heartbeats back.
+            request = request.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let body = match &self.body {
             Some((content_type, body)) => {
                 request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::client::{Call, ChtClient};
 use crate::error::{Error, Reason};
+use crate::model::Infodoc;
 
 /// One database behind the CHT.
 #[derive(Clone, Debug)]
@@ -70,6 +71,13 @@ impl ChtClient {
     /// Another database, such as `medic-sentinel` (needs the role `sentinel`).
     pub fn other_database(&self, name: impl Into<String>) -> Database {
         Database { client: self.clone(), name: name.into() }
+    }
+}
+
+impl ChtClient {
+    /// What sentinel keeps about a document (needs the role `sentinel`).
+    pub async fn infodoc(&self, doc_id: &str) -> Result<Infodoc, Error> {
+        self.other_database("medic-sentinel").get(&format!("{doc_id}-info")).await
     }
 }
 

@@ -13,6 +13,17 @@ pub type Hydrated = (String, Option<Map<String, Value>>);
 struct Row {
     id: String,
     doc: Option<Map<String, Value>>,
+    error: Option<String>,
+}
+
+impl Row {
+    fn read((index, row): (usize, Self)) -> Result<Hydrated, Error> {
+        match (row.doc, row.error.as_deref()) {
+            (Some(doc), None) => Ok((row.id, Some(doc))),
+            (None, Some("not_found")) => Ok((row.id, None)),
+            _ => Err(Error::Unreadable { path: format!("[{index}]") }),
+        }
+    }
 }
 
 impl ChtClient {
@@ -23,6 +34,6 @@ impl ChtClient {
     pub async fn hydrate(&self, ids: &[&str]) -> Result<Vec<Hydrated>, Error> {
         let rows: Vec<Row> =
             self.json(Call::post("/api/v1/hydrate").json(&json!({ "doc_ids": ids }))?).await?;
-        Ok(rows.into_iter().map(|row| (row.id, row.doc)).collect())
+        rows.into_iter().enumerate().map(Row::read).collect()
     }
 }

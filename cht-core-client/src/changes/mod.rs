@@ -20,8 +20,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 pub use row::{Change, DocKind, RowError, Seq};
-use row::{Line, read_end, read_line, read_row};
-use split::{Piece, Splitter, Unsplittable};
+use row::{Line, read_end, read_line};
+use split::{Splitter, Unsplittable};
 
 use crate::client::{Call, is_page};
 use crate::docs::Database;
@@ -233,7 +233,7 @@ impl Changes {
             if size > max {
                 return Err(too_long());
             }
-            splitter.push(&bytes, |piece| rows.push(read_row(&piece))).map_err(unreadable)?;
+            splitter.push(&bytes, |piece| rows.push(Change::read(&piece))).map_err(unreadable)?;
         }
         let end = splitter.finish().map_err(unreadable)?;
         let end = read_end(&end).ok_or_else(|| match end.trim_ascii_end().last() {
@@ -302,7 +302,7 @@ impl Following {
     }
 }
 
-fn event_of(line: &Piece) -> Result<Event, Error> {
+fn event_of(line: &[u8]) -> Result<Event, Error> {
     match read_line(line) {
         Line::Row(row) => Ok(Event::Row(row)),
         Line::End(end) => Ok(Event::End { last_seq: end.last_seq, pending: end.pending }),
@@ -336,7 +336,8 @@ pub struct Follower {
 impl Follower {
     /// The next page, which may be empty. After an error the place is unchanged: call again when it suits.
     pub async fn next_page(&mut self) -> Result<Page, Error> {
-        let page = if self.behind { self.changes.page().await? } else { self.changes.wait().await? };
+        let changes = self.changes.with_some_heartbeat();
+        let page = if self.behind { changes.page().await? } else { changes.wait().await? };
         self.behind = match page.pending {
             Some(pending) => pending > 0,
             None => !page.rows.is_empty(),

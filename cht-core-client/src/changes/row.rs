@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::split::Piece;
 use crate::client::read_json;
 use crate::error::Error;
 
@@ -89,6 +88,13 @@ pub enum DocKind {
 }
 
 impl Change {
+    /// Reads one row of a feed.
+    pub fn read(row: &[u8]) -> Result<Self, RowError> {
+        let row: Row = read_json(row).map_err(|error| RowError::of(row, error))?;
+        let revs = row.changes.into_iter().map(|leaf| leaf.rev).collect();
+        Ok(Self { seq: row.seq, id: row.id, revs, deleted: row.deleted, doc: row.doc })
+    }
+
     /// The winning revision.
     pub fn rev(&self) -> Option<&str> {
         self.revs.first().map(String::as_str)
@@ -124,6 +130,18 @@ pub struct RowError {
     pub seq: Option<Seq>,
     /// Document id.
     pub id: Option<String>,
+}
+
+impl RowError {
+    fn of(row: &[u8], error: Error) -> Self {
+        let path = match error {
+            Error::Unreadable { path } => path,
+            _ => ".".to_owned(),
+        };
+        let saved: Value = serde_json::from_str(&String::from_utf8_lossy(row)).unwrap_or_default();
+        let seq = saved.get("seq").and_then(|seq| Seq::deserialize(seq).ok());
+        Self { path, seq, id: saved.get("id").and_then(Value::as_str).map(str::to_owned) }
+    }
 }
 
 impl fmt::Debug for RowError {
@@ -165,26 +183,12 @@ pub(crate) enum Line {
     ServerError,
 }
 
-pub(crate) fn read_row(piece: &Piece) -> Result<Change, RowError> {
-    let row: Row = read_json(piece).map_err(|error| {
-        let path = match error {
-            Error::Unreadable { path } => path,
-            _ => ".".to_owned(),
-        };
-        let saved: Value = serde_json::from_str(&String::from_utf8_lossy(piece)).unwrap_or_default();
-        let seq = saved.get("seq").and_then(|seq| Seq::deserialize(seq).ok());
-        RowError { path, seq, id: saved.get("id").and_then(Value::as_str).map(str::to_owned) }
-    })?;
-    let revs = row.changes.into_iter().map(|leaf| leaf.rev).collect();
-    Ok(Change { seq: row.seq, id: row.id, revs, deleted: row.deleted, doc: row.doc })
-}
-
 pub(crate) fn read_end(frame: &[u8]) -> Option<End> {
     serde_json::from_slice(frame).ok()
 }
 
-pub(crate) fn read_line(line: &Piece) -> Line {
-    let row = read_row(line);
+pub(crate) fn read_line(line: &[u8]) -> Line {
+    let row = Change::read(line);
     if row.is_err() {
         if let Some(end) = read_end(line) {
             return Line::End(end);
@@ -204,7 +208,7 @@ mod tests {
     use super::*;
 
     fn read(text: &[u8]) -> Result<Change, RowError> {
-        read_row(&text.to_vec())
+        Change::read(text)
     }
 
     #[test]
@@ -243,7 +247,7 @@ mod tests {
         #[test]
         fn reading_never_panics(line in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
             let _ = read_line(&line);
-            let _ = read_line(&text.into_bytes());
+            let _ = read_line(text.as_bytes());
         }
     }
 }

@@ -116,7 +116,8 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether the same request may succeed later without anybody changing anything. Try [`Server`](Self::Server) a
+    /// few times only: some calls answer mistakes and missing rights with 500.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,

@@ -64,6 +64,13 @@ impl Contact {
         is_set(&self.rest, "date_of_death")
     }
 
+    /// How another document refers to this contact: its id with the whole chain of its parents. Reports need the
+    /// whole chain, as the CHT fills in parents only as far as their ids are there.
+    pub fn reference(&self) -> Option<Reference> {
+        let parents = self.parent.as_ref().map(Reference::ids).unwrap_or_default();
+        Reference::from_ids(std::iter::once(self.id.as_deref()?).chain(parents).collect::<Vec<_>>())
+    }
+
     /// The shortcode, of a person or of a place.
     pub fn shortcode(&self) -> Option<&str> {
         self.patient_id.as_deref().or(self.place_id.as_deref())
@@ -113,6 +120,16 @@ mod tests {
         assert_eq!(read(json!({"type": "person"})).type_id(), Some("person"));
         assert_eq!(read(json!({"type": "contact", "contact_type": "person"})).type_id(), Some("person"));
         assert_eq!(read(json!({"type": "contact"})).type_id(), None);
+    }
+
+    #[test]
+    fn a_contact_is_referred_to_with_all_its_parents() {
+        let hydrated = read(
+            json!({"_id": "a", "name": "A", "parent": {"_id": "b", "name": "B", "parent": {"_id": "c"}}}),
+        );
+        let chain = json!({"_id": "a", "parent": {"_id": "b", "parent": {"_id": "c"}}});
+        assert_eq!(serde_json::to_value(hydrated.reference()).unwrap(), chain);
+        assert_eq!(read(json!({"name": "A"})).reference(), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use cht_core_client::bulk::DocRow;
 use cht_core_client::features::Feature;
 use cht_core_client::transport::{Timeout, TransportErrorKind};
 use cht_core_client::{BuildError, ChtClient, Credentials, Error, Reason};
@@ -236,6 +237,27 @@ async fn a_bulk_answer_with_rows_missing_is_no_success() {
     let transport = Arc::new(Replay::new(|_, _| Ok(Answer::json(201, json!([])))));
     let error = anonymous(&transport).medic().bulk_docs(&[json!({"_id": "a"})]).await.unwrap_err();
     assert!(matches!(error, Error::Unreadable { .. }) && error.may_have_applied());
+}
+
+#[tokio::test]
+async fn only_not_found_means_that_a_document_is_missing() {
+    let medic = |body: Value| {
+        let transport = Arc::new(Replay::new(move |_, _| Ok(Answer::json(200, &body))));
+        anonymous(&transport)
+    };
+    let row = |error: &str| json!({"rows": [{"key": "a", "error": error}]});
+    let read = medic(row("not_found")).medic().all_docs::<Value>(&["a"], true).await.unwrap();
+    assert!(matches!(read.as_slice(), [DocRow::Missing { id }] if id == "a"));
+    let error = medic(row("timeout")).medic().all_docs::<Value>(&["a"], true).await.unwrap_err();
+    assert!(matches!(error, Error::Unreadable { path } if path == "rows.[0]"));
+
+    let row = |error: &str| json!([{"id": "a", "error": error}]);
+    assert_eq!(medic(row("not_found")).hydrate(&["a"]).await.unwrap(), [("a".to_owned(), None)]);
+    assert!(medic(row("timeout")).hydrate(&["a"]).await.is_err());
+
+    let row = |error: &str| json!({"results": [{"id": "a", "docs": [{"error": {"error": error}}]}]});
+    assert_eq!(medic(row("not_found")).medic().bulk_get(&["a"]).await.unwrap(), [("a".to_owned(), None)]);
+    assert!(medic(row("timeout")).medic().bulk_get(&["a"]).await.is_err());
 }
 
 #[tokio::test]
