@@ -187,11 +187,9 @@ pub(super) fn login_page(state: &State, req: &Req, now: i64) -> Result<Reply, Fa
         let expires = time::cookie_date(now + YEAR_MS, ' ');
         format!("{name}={value}; Max-Age=31536000; Path=/; Expires={expires}; {more}SameSite=Lax")
     };
-    let mut context = json!({ "name": name, "roles": user.roles });
-    if user.is_admin() && !account.password_change_required {
-        context["home"] = json!("/admin/");
-    }
-    let context: String = url::form_urlencoded::byte_serialize(context.to_string().as_bytes()).collect();
+    let home = if user.is_admin() && !account.password_change_required { r#","home":"/admin/""# } else { "" };
+    let context = format!(r#"{{"name":{},"roles":{}{home}}}"#, json!(name), json!(user.roles));
+    let context: String = url::form_urlencoded::byte_serialize(context.as_bytes()).collect();
     let home = if account.password_change_required {
         "/medic/password-reset"
     } else if user.is_admin() {

@@ -53,11 +53,10 @@ struct Page {
 
 impl Feed {
     pub fn read(state: &State, db: &str, req: &Req) -> Result<Self, Fail> {
-        let malformed = || Fail::Couch {
-            status: 400,
-            error: "bad_request".into(),
-            reason: "Malformed sequence supplied in 'since' parameter.".into(),
-            proxied: true,
+        let malformed = || {
+            let reason = "Malformed sequence supplied in 'since' parameter.";
+            let body = json!({ "error": "bad_request", "reason": reason });
+            Fail::Reply(Reply::new(400, JSON, body.to_string()))
         };
         let at = state.db(db).ok_or_else(Fail::no_database)?;
         let since = match req.param("since").or(req.header("last-event-id")).unwrap_or("0") {

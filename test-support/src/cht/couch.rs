@@ -1,6 +1,6 @@
 //! The CouchDB calls under `/medic` and beside it: documents, bulk writes, lists, `_find`, local documents.
 
-use std::ops::Bound;
+use std::{collections::BTreeSet, ops::Bound};
 
 use serde_json::{Value, json};
 
@@ -25,6 +25,8 @@ const MANY_READ: &str = "\nThe number of documents examined is high in proportio
 pub(super) enum Answer {
     Reply(Reply),
     Feed(changes::Feed),
+    /// No answer: the connection breaks off.
+    Cut,
 }
 
 impl From<Reply> for Answer {
@@ -80,6 +82,12 @@ pub(super) fn database(state: &mut State, req: &Req, access: &Access, now: i64) 
                 ["_design", id] => format!("_design/{id}"),
                 path => path.join("/"),
             };
+            if name == "medic" && !req.is_json() && (method == "PUT" || id == "_bulk_docs") {
+                if method == "PUT" {
+                    state.medic.put(&id, None, false, &Json::new(), now);
+                }
+                return Ok(Answer::Cut);
+            }
             match (method, id.as_str()) {
                 ("POST", "_bulk_docs") => bulk_docs(state, name, req, &user, now).map(Into::into),
                 ("POST", "") => post(state, name, req, now).map(Into::into),
@@ -273,8 +281,12 @@ fn bulk_docs(state: &mut State, name: &str, req: &Req, user: &User, now: i64) ->
         return Err(Fail::reason(400, "bad_request", "POST body must include `docs` parameter."));
     };
     if body["new_edits"] == false {
+        let mut arrived = BTreeSet::new();
         for doc in docs.into_iter().filter_map(|doc| as_object(doc).ok()) {
-            replicate(state, name, doc, now);
+            arrived.extend(replicate(state, name, doc, now));
+        }
+        for id in arrived.iter().filter(|_| name == "medic") {
+            sentinel::note_arrival(state, id, &json!(time::iso(now)), now);
         }
         return Ok(Reply::api_text(201, "[]".into()));
     }
@@ -307,9 +319,10 @@ fn offline_may(state: &State, user: &User, doc: &Json) -> bool {
     own.iter().chain(&above).chain(&sender).any(|id| places.contains(id))
 }
 
-fn replicate(state: &mut State, name: &str, mut doc: Json, now: i64) {
-    let Some(rev) = doc.get("_rev").and_then(Value::as_str).and_then(Rev::parse) else { return };
-    let older = match doc.remove("_revisions") {
+/// Takes over a revision; answers the id of its document.
+fn replicate(state: &mut State, name: &str, mut doc: Json, now: i64) -> Option<String> {
+    let rev = doc.get("_rev").and_then(Value::as_str).and_then(Rev::parse)?;
+    let older: Vec<Rev> = match doc.remove("_revisions") {
         Some(revisions) => {
             let start = revisions["start"].as_u64().unwrap_or(0) as u32;
             let ids = revisions["ids"]
@@ -326,11 +339,13 @@ fn replicate(state: &mut State, name: &str, mut doc: Json, now: i64) {
     };
     let path: Vec<Rev> = std::iter::once(rev).chain(older).collect();
     if name == "medic" {
+        let id = doc.get("_id").and_then(Value::as_str)?.to_owned();
         state.graft(doc, &path, now);
-    } else if let Some(db) = state.db_mut(name) {
-        let (id, _, deleted, body) = take_apart(doc);
-        db.graft(&id, &path, deleted, &body, now);
+        return Some(id);
     }
+    let (id, _, deleted, body) = take_apart(doc);
+    state.db_mut(name)?.graft(&id, &path, deleted, &body, now);
+    Some(id)
 }
 
 fn all_docs(state: &State, name: &str, req: &Req, user: &User) -> Result<Reply, Fail> {

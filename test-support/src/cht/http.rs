@@ -164,6 +164,8 @@ pub(super) enum Fail {
     },
     /// Nobody is logged in; `always` the shape of the paths that CouchDB guards itself.
     NotLoggedIn(Guard),
+    /// A refusal in a shape of its own.
+    Reply(Reply),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -228,6 +230,7 @@ impl Fail {
                 reply
             }
             Self::NotLoggedIn(guard) => not_logged_in(guard, req),
+            Self::Reply(reply) => reply,
         }
     }
 }

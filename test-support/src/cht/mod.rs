@@ -41,6 +41,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::Response};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -170,11 +171,17 @@ impl Cht {
                 Answer::Feed(feed) => {
                     feed.at_once(state, may_wait).map_or_else(|| Answer::Feed(feed), Answer::Reply)
                 }
-                reply @ Answer::Reply(_) => reply,
+                other => other,
             }
         });
         match answer {
             Answer::Feed(feed) => feed.open(self),
+            Answer::Cut => {
+                let broken = futures_util::stream::once(async {
+                    Err::<bytes::Bytes, _>(io::ErrorKind::ConnectionReset)
+                });
+                Response::new(axum::body::Body::from_stream(broken.map_err(io::Error::from)))
+            }
             Answer::Reply(mut reply) => {
                 if reply.status == 401 {
                     self.with_state(|state| state.lockout.failed(&req, now));
@@ -225,6 +232,15 @@ impl Cht {
     pub fn doc(&self, id: &str) -> Option<Value> {
         self.tick();
         self.with_state(|state| state.medic.json(id)).map(Value::Object)
+    }
+
+    /// The revisions of the winning branch of a document, newest first.
+    pub fn revisions(&self, id: &str) -> Vec<String> {
+        self.with_state(|state| {
+            let tree = state.medic.docs.get(id).map(|doc| &doc.tree);
+            tree.map(|tree| tree.path(tree.winner().rev).iter().map(ToString::to_string).collect())
+        })
+        .unwrap_or_default()
     }
 
     /// Writes a document as a person at the CHT would: fields are merged into what is there, `null` takes one away, a

@@ -23,12 +23,16 @@ pub(super) fn handle(state: &mut State, id: &str, seq: u64, now: i64) {
     }
     let changed = !ran.is_empty();
     let at = state.seq_text(seq);
-    note(state, id, now, |info| {
-        let runs = info.entry("transitions").or_insert_with(|| json!({}));
-        for name in &ran {
-            runs[*name] = json!({ "last_rev": last_rev, "seq": at, "ok": true, "run_date": time::iso(now) });
-        }
-    });
+    note(state, id, now, |_| {});
+    if changed || !handled {
+        note(state, id, now, |info| {
+            let runs = info.entry("transitions").or_insert_with(|| json!({}));
+            for name in &ran {
+                runs[*name] =
+                    json!({ "last_rev": last_rev, "seq": at, "ok": true, "run_date": time::iso(now) });
+            }
+        });
+    }
     if changed {
         object_contact(state, &mut doc);
         let _ = state.put(doc, now);

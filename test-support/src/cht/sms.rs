@@ -24,17 +24,7 @@ pub(super) fn poll(state: &mut State, req: &Req, access: &Access, now: i64) -> R
     for message in body["messages"].as_array().into_iter().flatten() {
         receive(state, message, now);
     }
-    for update in body["updates"].as_array().into_iter().flatten() {
-        let status = match update["status"].as_str() {
-            Some("UNSENT") => "received-by-gateway",
-            Some("PENDING") => "forwarded-by-gateway",
-            Some("SENT") => "sent",
-            Some("DELIVERED") => "delivered",
-            Some("FAILED") => "failed",
-            _ => continue,
-        };
-        set_state(state, update["id"].as_str().unwrap_or_default(), status, now);
-    }
+    update(state, &body["updates"], now);
     let service = &state.settings.value()["sms"]["outgoing_service"];
     let ours = service.is_null() || service == "medic-gateway";
     let messages = if ours { hand_out(state, now) } else { Vec::new() };
@@ -96,21 +86,44 @@ fn enter(task: &mut Value, name: &str, now: i64) {
     }
 }
 
-fn set_state(state: &mut State, message: &str, name: &str, now: i64) {
+/// Takes over what the gateway says of messages: one write for each report, however many steps it tells of.
+fn update(state: &mut State, updates: &Value, now: i64) {
+    let told: Vec<(&str, &str)> = updates
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|update| Some((update["id"].as_str()?, state_of(update["status"].as_str()?)?)))
+        .collect();
+    if told.is_empty() {
+        return;
+    }
     let ids: Vec<_> = state.index.reports.values().flatten().cloned().collect();
     for id in ids {
         let Some(mut doc) = state.medic.json(&id) else { continue };
-        let tasks = doc.get_mut("tasks").and_then(Value::as_array_mut);
-        let task = tasks
-            .into_iter()
-            .flatten()
-            .find(|task| task["messages"].as_array().into_iter().flatten().any(|one| one["uuid"] == message));
-        if let Some(task) = task {
-            enter(task, name, now);
+        let mut changed = false;
+        for task in doc.get_mut("tasks").and_then(Value::as_array_mut).into_iter().flatten() {
+            for (message, name) in &told {
+                if task["messages"].as_array().into_iter().flatten().any(|one| one["uuid"] == *message) {
+                    enter(task, name, now);
+                    changed = true;
+                }
+            }
+        }
+        if changed {
             let _ = state.put(doc, now);
-            return;
         }
     }
+}
+
+fn state_of(status: &str) -> Option<&'static str> {
+    Some(match status {
+        "UNSENT" => "received-by-gateway",
+        "PENDING" => "forwarded-by-gateway",
+        "SENT" => "sent",
+        "DELIVERED" => "delivered",
+        "FAILED" => "failed",
+        _ => return None,
+    })
 }
 
 pub(super) fn rapidpro(state: &mut State, req: &Req, now: i64) -> Result<Reply, Fail> {

@@ -181,8 +181,8 @@ impl State {
     /// The next of those ids of 32 hex digits that CouchDB gives: they count up from a prefix.
     pub fn new_id(&mut self) -> String {
         self.drawn += 1;
-        let prefix = u128::from(mix(self.seed)) << 64 | u128::from(mix(self.seed + 1)) << 40 & (1 << 104) - 1;
-        format!("{:026x}{:06x}", prefix & ((1 << 104) - 1), self.drawn & 0xff_ffff)
+        let prefix = u128::from(mix(self.seed)) << 40 | u128::from(mix(self.seed + 1) >> 24);
+        format!("{prefix:026x}{:06x}", self.drawn & 0xff_ffff)
     }
 
     /// A UUID of version 7, as the records calls give.

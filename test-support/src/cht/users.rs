@@ -208,7 +208,12 @@ pub(super) fn delete(state: &mut State, name: &str, access: &Access, now: i64) -
     access.user()?.need_all(state, &["can_edit", "can_delete_users"])?;
     let id = user_id(name);
     let reason = if state.users.get(&id).is_some() { "deleted" } else { "missing" };
-    state.accounts.remove(name).ok_or_else(|| Fail::api(404, reason))?;
+    let account = state.accounts.get_mut(name).ok_or_else(|| Fail::api(404, reason))?;
+    if name == state.admin {
+        account.roles.clear();
+    } else {
+        state.accounts.remove(name);
+    }
     let mut rows = Vec::new();
     let base = state.users.get(&id).map(|current| current.rev);
     if let Some(rev) = state.users.put(&id, base, true, &Json::new(), now) {
