@@ -51,10 +51,10 @@ impl Cht {
     }
 
     async fn write_batch(&self, tasks: &[Task]) -> Vec<Outcome> {
-        let writes: Vec<Result<Write, Reject>> = tasks.iter().map(|task| task.command.parse()).collect();
-        let docs: Vec<&Value> = writes.iter().flatten().map(|write| &write.doc).collect();
+        let turns = self.look_first(tasks).await;
+        let docs: Vec<&Value> = turns.iter().filter_map(Turn::write).map(|write| &write.doc).collect();
         if docs.is_empty() {
-            return writes.into_iter().filter_map(Result::err).map(Outcome::Rejected).collect();
+            return turns.iter().map(|turn| turn.outcome(|_| Outcome::Unknown)).collect();
         }
         let started = Instant::now();
         let sent = self.client.medic().bulk_docs(&docs).await;
@@ -66,24 +66,51 @@ impl Cht {
             Ok(sent) => rows.extend(sent.iter().map(|row| (row.id(), row))),
             Err(error) if !error.may_have_applied() => {
                 let outcome = refused(error, docs.len());
-                return writes
-                    .into_iter()
-                    .map(|w| w.map_or_else(Outcome::Rejected, |_| outcome.clone()))
-                    .collect();
+                return turns.iter().map(|turn| turn.outcome(|_| outcome.clone())).collect();
             }
             Err(_) => {}
         }
-        let ids: Vec<&str> = writes.iter().flatten().map(Write::id).collect();
+        let ids: Vec<&str> = turns.iter().filter_map(Turn::write).map(Write::id).collect();
         let stored = self.stored(&ids).await;
         let busy = matches!(&sent, Err(Error::NotReady { .. }));
         let judge = |write: &Write| {
             let stored = stored.as_ref().map(|rows| rows.get(write.id())).ok();
             self.judge(write, rows.get(write.id()).copied(), stored, busy)
         };
-        writes
-            .iter()
-            .map(|write| write.as_ref().map_or_else(|r| Outcome::Rejected(r.clone()), judge))
-            .collect()
+        turns.iter().map(|turn| turn.outcome(judge)).collect()
+    }
+
+    /// What each task needs. What was sent before is looked for first: a contact that was made and then deleted would come
+    /// back by being sent again.
+    async fn look_first(&self, tasks: &[Task]) -> Vec<Turn> {
+        let parse = |task: &Task| match task.command.parse() {
+            Ok(write) => Turn::Write(write),
+            Err(reject) => Turn::Settled(Outcome::Rejected(reject)),
+        };
+        let mut turns: Vec<Turn> = tasks.iter().map(parse).collect();
+        let sent = turns.iter().zip(tasks).filter(|(_, task)| task.attempt > 1);
+        let ids: Vec<String> = sent.filter_map(|(turn, _)| Some(turn.write()?.id().to_owned())).collect();
+        if ids.is_empty() {
+            return turns;
+        }
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let stored = self.stored(&ids).await.map_err(|error| fault(&error));
+        for (turn, _) in turns.iter_mut().zip(tasks).filter(|(_, task)| task.attempt > 1) {
+            let Some(write) = turn.write() else { continue };
+            let outcome = match stored.as_ref().map(|rows| rows.get(write.id())) {
+                Err(Fault::Halt(reason)) => Outcome::Halt(reason.clone()),
+                Err(_) => Outcome::Unknown,
+                Ok(Some(Stored::There(record))) if write.is_in(&record.body) => {
+                    Outcome::Done(receipt(record))
+                }
+                Ok(Some(Stored::Gone)) if write.base().is_none() => Outcome::Rejected(Reject::new(
+                    "the contact that may have been made for this record is deleted in the CHT; replay to make it again",
+                )),
+                Ok(_) => continue,
+            };
+            *turn = Turn::Settled(outcome);
+        }
+        turns
     }
 
     /// What became of a write: `row` is what the server said about it, `stored` what a read after it found; `None` inside
@@ -139,7 +166,7 @@ impl Cht {
                     Ok(Some(record)) if record.id.kind == PERSON => Some((id, Stored::There(record))),
                     _ => Some((id, Stored::Other)),
                 },
-                DocRow::Deleted { id, .. } => Some((id, Stored::Other)),
+                DocRow::Deleted { id, .. } => Some((id, Stored::Gone)),
                 _ => None,
             })
             .collect())
@@ -159,11 +186,37 @@ impl Cht {
     }
 }
 
+/// A task on its way.
+enum Turn {
+    /// To be written.
+    Write(Write),
+    /// Needs no write.
+    Settled(Outcome),
+}
+
+impl Turn {
+    fn write(&self) -> Option<&Write> {
+        match self {
+            Turn::Write(write) => Some(write),
+            Turn::Settled(_) => None,
+        }
+    }
+
+    fn outcome(&self, written: impl FnOnce(&Write) -> Outcome) -> Outcome {
+        match self {
+            Turn::Write(write) => written(write),
+            Turn::Settled(outcome) => outcome.clone(),
+        }
+    }
+}
+
 /// What stands under an id.
 enum Stored {
     /// A person.
     There(Record),
-    /// A tombstone, or something that is no person.
+    /// A tombstone.
+    Gone,
+    /// Something that is no person.
     Other,
 }
 

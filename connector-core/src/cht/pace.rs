@@ -62,7 +62,7 @@ impl Pace {
     pub fn must_look(&self) -> bool {
         self.backlog > 0
             && (self.held.load(Ordering::Relaxed)
-                || self.since.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == 0)
+                || self.since.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY))
     }
 
     /// The backlog is this; gives how long to wait if it is too long.

@@ -2,4 +2,5 @@
 
 mod cht;
 mod cht_surprises;
+mod cht_writes;
 mod inprocess;
