@@ -1,0 +1,229 @@
+//! The FHIR2 reading of a patient, and the pages that it comes in.
+//!
+//! Own types for the few fields that are used: the gender that OpenMRS shows as `?`, an empty name or an unknown extension
+//! makes one field absent and not the page unreadable (`docs/adr/0006-openmrs-without-fhir-sdk.md`).
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::normal::{Name, Person, Row, Types, day, letter_of_sex, text};
+
+/// A page of a search.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Bundle {
+    /// When the search was run, by the server's clock.
+    pub meta: FhirMeta,
+    /// How many there are in all.
+    pub total: Option<u64>,
+    link: Vec<Link>,
+    entry: Vec<Entry>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct Link {
+    relation: String,
+    url: String,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    resource: Value,
+}
+
+impl Bundle {
+    /// The resources, unparsed: one odd one spoils no other.
+    pub fn resources(&self) -> impl Iterator<Item = &Value> {
+        self.entry.iter().map(|e| &e.resource)
+    }
+
+    /// Number under which the server keeps the search, if there are more pages. Of the link nothing else is used: its host
+    /// may be an inner one, and it forgets `_summary`.
+    pub fn search(&self) -> Option<String> {
+        let next = self.next()?;
+        let (_, query) = next.split_once('?')?;
+        query.split('&').find_map(|pair| pair.strip_prefix("_getpages=")).map(str::to_owned)
+    }
+
+    /// The link to the next page as it came.
+    pub fn next(&self) -> Option<&str> {
+        self.link.iter().find(|l| l.relation == "next").map(|l| l.url.as_str())
+    }
+}
+
+const ATTRIBUTE: &str = "http://fhir.openmrs.org/ext/person-attribute";
+const ADDRESS: &str = "http://fhir.openmrs.org/ext/address";
+const LOCATION: &str = "http://fhir.openmrs.org/ext/patient/identifier#location";
+
+/// The few fields of a FHIR2 patient that are used, each as the server writes it.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FhirPatient {
+    /// Its uuid.
+    pub id: String,
+    /// Stamps.
+    pub meta: FhirMeta,
+    name: Vec<FhirName>,
+    gender: Option<String>,
+    birth_date: Option<String>,
+    deceased_boolean: Option<bool>,
+    deceased_date_time: Option<String>,
+    address: Vec<Value>,
+    identifier: Vec<FhirIdentifier>,
+    extension: Vec<FhirExtension>,
+}
+
+/// Stamps.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FhirMeta {
+    /// When gender, birth date, death or void last changed; nothing else moves it.
+    pub last_updated: Option<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct FhirName {
+    given: Vec<String>,
+    family: Option<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FhirIdentifier {
+    r#use: Option<String>,
+    r#type: FhirConcept,
+    value: String,
+    extension: Vec<FhirExtension>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct FhirConcept {
+    coding: Vec<FhirCoding>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct FhirCoding {
+    code: String,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FhirExtension {
+    url: String,
+    extension: Vec<FhirExtension>,
+    value_string: Option<String>,
+    value_boolean: Option<bool>,
+    value_reference: Option<FhirReference>,
+    value_codeable_concept: Option<FhirConcept>,
+}
+
+/// A reference.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct FhirReference {
+    reference: String,
+}
+
+impl FhirReference {
+    /// The id that it points to.
+    pub fn id(&self) -> Option<&str> {
+        self.reference.rsplit('/').next().filter(|id| !id.is_empty())
+    }
+}
+
+impl FhirExtension {
+    fn nested<'a>(&'a self, url: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.extension.iter().filter(move |e| e.url == url)
+    }
+
+    fn text(&self) -> Option<String> {
+        let coded = || Some(self.value_codeable_concept.as_ref()?.coding.first()?.code.clone());
+        let referred = || Some(self.value_reference.as_ref()?.id()?.to_owned());
+        let value = self.value_string.clone().or(self.value_boolean.map(|b| b.to_string())).or_else(referred).or_else(coded);
+        value.as_deref().and_then(text)
+    }
+}
+
+impl FhirPatient {
+    /// A resource as a patient, unless its form is odd.
+    pub fn read(resource: &Value) -> Option<Self> {
+        Self::deserialize(resource).ok().filter(|patient| !patient.id.is_empty())
+    }
+
+    /// Whether this reading does not say which row is in use. FHIR2 marks no name, and shows several in any order where
+    /// none is preferred; of several addresses without a preferred one the REST reading picks by uuid.
+    pub fn is_ambiguous(&self) -> bool {
+        let homes = self.address.iter().filter(|a| a.get("use").is_some_and(|u| u == "home")).count();
+        self.name.len() > 1 || (self.address.len() > 1 && homes != 1)
+    }
+
+    fn address(&self) -> Option<&Value> {
+        let home = self.address.iter().find(|a| a.get("use").is_some_and(|u| u == "home"));
+        home.or(self.address.first())
+    }
+}
+
+fn address_part(address: &Value, field: &str) -> Option<String> {
+    let plain = match field {
+        "cityVillage" => "city",
+        "countyDistrict" => "district",
+        "stateProvince" => "state",
+        "country" => "country",
+        "postalCode" => "postalCode",
+        numbered => {
+            let all = address.get("extension")?.as_array()?.iter().filter(|e| e.get("url").is_some_and(|u| u == ADDRESS));
+            let url = format!("{ADDRESS}#{numbered}");
+            let mut lines = all.filter_map(|e| e.get("extension")?.as_array()).flatten();
+            let line = lines.find(|e| e.get("url").and_then(Value::as_str) == Some(&url))?;
+            return line.get("valueString").and_then(Value::as_str).and_then(text);
+        }
+    };
+    address.get(plain).and_then(Value::as_str).and_then(text)
+}
+
+impl Person {
+    /// From the FHIR2 reading.
+    pub fn of_fhir(patient: &FhirPatient, config: &Config, types: &Types) -> Self {
+        let name = patient.name.first().and_then(|n| {
+            let mut given = n.given.iter().map(String::as_str);
+            let first = given.next();
+            let middle = given.collect::<Vec<_>>().join(" ");
+            Name::of(first, Some(&middle), n.family.as_deref())
+        });
+        let known = |sex: &&String| letter_of_sex(sex).is_some();
+        let died = patient.deceased_date_time.as_deref().and_then(day);
+        let mut all = Self {
+            name,
+            sex: patient.gender.as_ref().filter(known).cloned(),
+            birth_date: patient.birth_date.clone().filter(|d| !d.is_empty()),
+            deceased: died.or_else(|| (patient.deceased_boolean == Some(true)).then(|| "true".into())),
+            ..Self::default()
+        };
+        for field in config.address.values() {
+            let value = patient.address().and_then(|a| address_part(a, field));
+            all.address.extend(value.map(|value| (field.clone(), value)));
+        }
+        for extension in patient.extension.iter().filter(|e| e.url == ATTRIBUTE) {
+            let named = extension.nested("http://fhir.openmrs.org/ext/person-attribute-type").find_map(|e| e.text());
+            let kind = named.as_ref().and_then(|name| types.attributes.get(name));
+            if let Some(kind) = kind.filter(|kind| config.attribute_types().any(|t| t == kind.as_str())) {
+                let values = extension.nested("http://fhir.openmrs.org/ext/person-attribute-value");
+                all.attributes.entry(kind.clone()).or_default().extend(values.filter_map(FhirExtension::text));
+            }
+        }
+        let rows = patient.identifier.iter().map(|i| Row {
+            kind: i.r#type.coding.first().map(|c| c.code.as_str()).unwrap_or_default(),
+            value: &i.value,
+            preferred: i.r#use.as_deref() == Some("official"),
+            location: i.extension.iter().find(|e| e.url == LOCATION).and_then(|e| e.value_reference.as_ref()?.id()),
+        });
+        all.identify(rows.collect(), config);
+        all
+    }
+}
