@@ -1,4 +1,10 @@
 //! The integration tests of the core, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics is a test that fails, its helpers included"
+)]
 
 mod cht;
 mod cht_surprises;
