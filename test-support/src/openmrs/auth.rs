@@ -56,9 +56,13 @@ impl Auth {
     /// Finds out who is asking. A live session wins over credentials sent beside it; REST refuses a session that it does
     /// not know even with the right credentials, FHIR logs in anew.
     pub fn identify(&mut self, call: &Call, rest: bool) -> Result<Caller, Reply> {
-        let known = call.cookie("JSESSIONID").map(|session| (session.to_owned(), self.sessions.get(session).copied()));
+        let known = call
+            .cookie("JSESSIONID")
+            .map(|session| (session.to_owned(), self.sessions.get(session).copied()));
         match known {
-            Some((session, Some(Some(user)))) => return Ok(Caller { user: Some(user), session, is_new: false }),
+            Some((session, Some(Some(user)))) => {
+                return Ok(Caller { user: Some(user), session, is_new: false });
+            }
             Some((_, None)) if rest => return Err(html(401, "Session timed out")),
             _ => {}
         }
@@ -120,15 +124,14 @@ impl Caller {
     /// The user, if it has one of the privileges; REST says which it asks for.
     pub fn rest(&self, privileges: &[&str], origin: &str) -> Result<UserIx, Reply> {
         let required = format!("Privileges required: {}", privileges.join(","));
-        let (class, code) = ("org.openmrs.api.APIAuthenticationException", "org.openmrs.aop.AuthorizationAdvice:120");
+        let (class, code) =
+            ("org.openmrs.api.APIAuthenticationException", "org.openmrs.aop.AuthorizationAdvice:120");
         let refuse = |status, who: &str| {
             super::http::thrown(status, class, &required, &format!("{who} [{required}]"), code)
         };
         match self.user {
-            None => Err(refuse(401, "User is not logged in").with(
-                "www-authenticate",
-                format!("Basic realm=\"OpenMRS at {origin}/openmrs/ws/rest/\""),
-            )),
+            None => Err(refuse(401, "User is not logged in")
+                .with("www-authenticate", format!("Basic realm=\"OpenMRS at {origin}/openmrs/ws/rest/\""))),
             Some(user) if privileges.iter().any(|p| metadata().may(user, p)) => Ok(user),
             Some(_) => Err(refuse(403, "User is logged in but doesn't have the relevant privilege")),
         }

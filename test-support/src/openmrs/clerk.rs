@@ -99,7 +99,8 @@ impl OpenMrs {
         let hand = Hand { by: ADMIN, now, switches: &switches };
         let mut draft = state.tables.draft(at, now, &switches);
         if let Some(winner) = &edit.merged_into {
-            let winner = state.tables.find(winner).filter(|winner| *winner != at).ok_or("there is no such winner")?;
+            let winner =
+                state.tables.find(winner).filter(|winner| *winner != at).ok_or("there is no such winner")?;
             let mut kept = state.tables.patient(winner).clone();
             let reason = format!("Merged with patient #{}", kept.pk);
             let ids = &mut state.tables.ids;
@@ -126,13 +127,26 @@ impl OpenMrs {
         apply(&mut draft, edit, hand, &mut state.tables.ids)?;
         let errors = validate::patient(&draft, Some(at), &state.tables, &switches, now);
         errors.fhir("patient").map_err(|reply| String::from_utf8_lossy(&reply.body).into_owned())?;
+        let goes = draft.audit.is_voided();
         state.tables.put(at, draft, ADMIN, now, &switches);
+        if goes {
+            state.tables.void_encounters(at, ADMIN, now, "Voided at the clinic");
+        }
         Ok(())
     }
 }
 
-fn apply(draft: &mut Patient, edit: &ClerkEdit, hand: Hand<'_>, ids: &mut super::ids::IdSource) -> Result<(), String> {
-    let names = [("givenName", &edit.given_name), ("middleName", &edit.middle_name), ("familyName", &edit.family_name)];
+fn apply(
+    draft: &mut Patient,
+    edit: &ClerkEdit,
+    hand: Hand<'_>,
+    ids: &mut super::ids::IdSource,
+) -> Result<(), String> {
+    let names = [
+        ("givenName", &edit.given_name),
+        ("middleName", &edit.middle_name),
+        ("familyName", &edit.family_name),
+    ];
     let shown = draft.shown_name().map(|part| part.uuid.clone());
     if let Some(part) = draft.names.iter_mut().find(|part| Some(&part.uuid) == shown.as_ref()) {
         for (field, value) in names.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
@@ -185,7 +199,8 @@ fn apply(draft: &mut Patient, edit: &ClerkEdit, hand: Hand<'_>, ids: &mut super:
         }
     }
     for (name, value) in &edit.identifiers {
-        let kind = metadata().named("patientidentifiertype", name).ok_or("there is no such identifier type")?;
+        let kind =
+            metadata().named("patientidentifiertype", name).ok_or("there is no such identifier type")?;
         let old = draft.identifiers.iter_mut().find(|row| row.kind == kind && !row.audit.is_voided());
         match (old, value.as_str()) {
             (Some(old), "") => old.audit.void(hand.by, hand.now, "Removed at the clinic"),
@@ -228,11 +243,12 @@ fn seen(patient: &Patient) -> Seen {
     }
     let address = patient.shown_address().into_iter().flat_map(|part| &part.fields);
     let address = address.map(|(at, value)| (ADDRESS_FIELDS[usize::from(*at)].to_owned(), value.to_string()));
-    let identifiers = patient.identifiers.iter().filter(|row| at_the_end(&row.audit)).map(|row| SeenIdentifier {
-        kind: text(metadata().at("patientidentifiertype", row.kind), "name").to_owned(),
-        value: row.value.to_string(),
-        preferred: row.preferred,
-    });
+    let identifiers =
+        patient.identifiers.iter().filter(|row| at_the_end(&row.audit)).map(|row| SeenIdentifier {
+            kind: text(metadata().at("patientidentifiertype", row.kind), "name").to_owned(),
+            value: row.value.to_string(),
+            preferred: row.preferred,
+        });
     let day = |at: jiff::civil::DateTime| at.date().to_string();
     let cause = patient.row.cause.as_ref().map(|id| super::rest::values::name_of("concept", id));
     Seen {

@@ -63,13 +63,22 @@ impl Hand<'_> {
     /// Voids the attributes of a type.
     pub fn clear_attribute(self, draft: &mut Patient, kind: u16, reason: &str) {
         let window = self.switches.uniqueness_window_ms;
-        for row in draft.attributes.iter_mut().filter(|row| row.kind == kind && self.now - row.inserted >= window) {
+        for row in
+            draft.attributes.iter_mut().filter(|row| row.kind == kind && self.now - row.inserted >= window)
+        {
             row.audit.void(self.by, self.now, reason);
         }
     }
 
     /// Adds an identifier.
-    pub fn add_identifier(self, draft: &mut Patient, uuid: Id, kind: u16, value: &str, location: Option<u16>) {
+    pub fn add_identifier(
+        self,
+        draft: &mut Patient,
+        uuid: Id,
+        kind: u16,
+        value: &str,
+        location: Option<u16>,
+    ) {
         draft.identifiers.push(Identifier {
             uuid,
             value: self.switches.rewrite.identifier(value).into(),

@@ -12,19 +12,44 @@ use super::{
 };
 
 const WOMEN: [&str; 16] = [
-    "Amina", "Beatrice", "Christine", "Dorcas", "Esther", "Faith", "Grace", "Halima", "Irene", "Joyce", "Khadija", "Lilian",
-    "Mercy", "Naomi", "Phoebe", "Rose",
+    "Amina",
+    "Beatrice",
+    "Christine",
+    "Dorcas",
+    "Esther",
+    "Faith",
+    "Grace",
+    "Halima",
+    "Irene",
+    "Joyce",
+    "Khadija",
+    "Lilian",
+    "Mercy",
+    "Naomi",
+    "Phoebe",
+    "Rose",
 ];
 const MEN: [&str; 16] = [
-    "Abdi", "Brian", "Charles", "Daniel", "Edwin", "Felix", "George", "Hassan", "Isaac", "John", "Kevin", "Lawrence", "Moses",
-    "Nicholas", "Peter", "Samuel",
+    "Abdi", "Brian", "Charles", "Daniel", "Edwin", "Felix", "George", "Hassan", "Isaac", "John", "Kevin",
+    "Lawrence", "Moses", "Nicholas", "Peter", "Samuel",
 ];
 const FAMILIES: [&str; 20] = [
-    "Achieng", "Barasa", "Chebet", "Debe", "Ekai", "Fondo", "Gitau", "Hamisi", "Imbuga", "Juma", "Kiprono", "Lagat", "Mutua",
-    "Njeri", "Odhiambo", "Otieno", "Ouko", "Salim", "Wanjiku", "Wekesa",
+    "Achieng", "Barasa", "Chebet", "Debe", "Ekai", "Fondo", "Gitau", "Hamisi", "Imbuga", "Juma", "Kiprono",
+    "Lagat", "Mutua", "Njeri", "Odhiambo", "Otieno", "Ouko", "Salim", "Wanjiku", "Wekesa",
 ];
 const VILLAGES: [&str; 12] = [
-    "Ahero", "Boya", "Chiga", "Katito", "Kibos", "Kolwa", "Magina", "Miwani", "Nyakach", "Ombeyi", "Pap Onditi", "Rabuor",
+    "Ahero",
+    "Boya",
+    "Chiga",
+    "Katito",
+    "Kibos",
+    "Kolwa",
+    "Magina",
+    "Miwani",
+    "Nyakach",
+    "Ombeyi",
+    "Pap Onditi",
+    "Rabuor",
 ];
 /// Patients registered in one second.
 const IN_ONE_SECOND: i64 = 50;

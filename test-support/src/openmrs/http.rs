@@ -40,9 +40,10 @@ impl Call {
 
     /// The value of a cookie.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        self.header("cookie").split(';').filter_map(|part| part.trim().split_once('=')).find_map(
-            |(key, value)| (key == name).then_some(value),
-        )
+        self.header("cookie")
+            .split(';')
+            .filter_map(|part| part.trim().split_once('='))
+            .find_map(|(key, value)| (key == name).then_some(value))
     }
 
     /// Scheme, host and port by which the server was asked.
@@ -134,14 +135,18 @@ impl Reply {
     /// As an HTTP response.
     pub fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().append(HeaderName::from_static(name), value);
             }
         }
         if response.status() != StatusCode::NOT_MODIFIED && response.status() != StatusCode::NO_CONTENT {
-            response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+            response
+                .headers_mut()
+                .entry(header::CACHE_CONTROL)
+                .or_insert(HeaderValue::from_static("no-store"));
         }
         response
     }
@@ -203,7 +208,8 @@ pub fn failure(status: u16, class: &str, raw: &str, code: &str) -> Reply {
 /// 400: a body that cannot be converted; `why` are the links of the chain after the first.
 pub fn conversion(what: &str, why: &[&str], line: u32) -> Reply {
     let chain = [&[what], why].concat().join(" => ");
-    let (class, code) = (format!("{RESPONSE}.ConversionException"), format!("{RESOURCE}.BaseDelegatingResource:{line}"));
+    let (class, code) =
+        (format!("{RESPONSE}.ConversionException"), format!("{RESOURCE}.BaseDelegatingResource:{line}"));
     thrown(400, &class, what, &format!("[{chain}]"), &code)
 }
 
@@ -228,7 +234,12 @@ pub fn no_such_object() -> Reply {
 
 /// 400: the resource cannot do that.
 pub fn not_supported() -> Reply {
-    textless(400, "The Resource Does not Support the Requested Operation", "ResourceDoesNotSupportOperationException", 237)
+    textless(
+        400,
+        "The Resource Does not Support the Requested Operation",
+        "ResourceDoesNotSupportOperationException",
+        237,
+    )
 }
 
 /// 500: a statement that the database refused.

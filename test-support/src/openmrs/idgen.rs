@@ -44,7 +44,9 @@ mod tests {
 
     #[test]
     fn numbers_seen_on_a_server() {
-        for (body, check) in [("100GE", 'J'), ("10000", 'X'), ("10001", 'V'), ("1000H7", 'Y'), ("100000", 'Y')] {
+        for (body, check) in
+            [("100GE", 'J'), ("10000", 'X'), ("10001", 'V'), ("1000H7", 'Y'), ("100000", 'Y')]
+        {
             assert_eq!(check_character(body, BASE_30), Some(check), "{body}");
         }
         let kenya = "34679ACDEFGHJKLMNPRTUVWXY";

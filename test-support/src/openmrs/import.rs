@@ -6,8 +6,8 @@ use super::{
     ids::Id,
     metadata::{metadata, text},
     model::{
-        ADDRESS_FIELDS, Attribute, Audit, Encounter, Identifier, NAME_FIELDS, Obs, ObsValue, Part, Patient, PersonRow,
-        Relationship, Task, UserIx, Visit, Voided,
+        ADDRESS_FIELDS, Attribute, Audit, Encounter, Identifier, NAME_FIELDS, Obs, ObsValue, Part, Patient,
+        PersonRow, Relationship, Task, UserIx, Visit, Voided,
     },
     tables::Tables,
     time,
@@ -141,7 +141,9 @@ fn patient(given: &Value, pk: u32) -> Patient {
     let addresses = with_shown("addresses", "preferredAddress");
     let attributes = list(person, "attributes").iter().map(|row| Attribute {
         uuid: id(row),
-        kind: metadata().index("personattributetype", text(&row["attributeType"], "uuid")).unwrap_or_default(),
+        kind: metadata()
+            .index("personattributetype", text(&row["attributeType"], "uuid"))
+            .unwrap_or_default(),
         value: match &row["value"] {
             Value::String(text) => text.as_str().into(),
             Value::Object(_) => text(&row["value"], "uuid").into(),
@@ -153,7 +155,9 @@ fn patient(given: &Value, pk: u32) -> Patient {
     let identifiers = list(given, "identifiers").iter().map(|row| Identifier {
         uuid: id(row),
         value: text(row, "identifier").into(),
-        kind: metadata().index("patientidentifiertype", text(&row["identifierType"], "uuid")).unwrap_or_default(),
+        kind: metadata()
+            .index("patientidentifiertype", text(&row["identifierType"], "uuid"))
+            .unwrap_or_default(),
         location: metadata().index("location", text(&row["location"], "uuid")),
         preferred: row["preferred"] == true,
         audit: row_audit(),

@@ -51,8 +51,9 @@ pub const SYSTEM_DEVELOPER: &str = "System Developer";
 /// The user `admin`, who made what nobody else is named for.
 pub const ADMIN: UserIx = 0;
 
-static METADATA: LazyLock<Metadata> =
-    LazyLock::new(|| serde_json::from_str(include_str!("metadata.json")).expect("the embedded metadata is valid"));
+static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("metadata.json")).expect("the embedded metadata is valid")
+});
 
 /// The metadata of the recorded server.
 pub fn metadata() -> &'static Metadata {

@@ -116,13 +116,15 @@ impl OpenMrs {
             None => import::recorded(&value),
         };
         tables.reindex();
-        let switches = value.get("switches").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let switches =
+            value.get("switches").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
         Ok(Self::with(tables, Options { seed: 0, switches }, clock))
     }
 
     /// Writes all rows and the switches to a file.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let file = File::create(path).with_context(|| format!("cannot write the state {}", path.display()))?;
+        let file =
+            File::create(path).with_context(|| format!("cannot write the state {}", path.display()))?;
         let state = self.lock();
         let whole = json!({"tables": &state.tables, "switches": &state.switches});
         serde_json::to_writer(BufWriter::new(file), &whole).context("cannot write the state")
@@ -190,7 +192,8 @@ impl OpenMrs {
     fn turn(&self, call: &Call) -> Duration {
         let pace = self.lock().switches.pace;
         let tail = call.path.rsplit('/').next().unwrap_or_default();
-        let is_page = call.path.contains("/fhir2/") && (call.path.ends_with("/R4") || tail.starts_with(char::is_uppercase));
+        let is_page = call.path.contains("/fhir2/")
+            && (call.path.ends_with("/R4") || tail.starts_with(char::is_uppercase));
         let (class, per_second) = match (call.is_write(), tail) {
             (true, "patient" | "Patient") => (0, pace.creates_per_s),
             (true, _) => (1, pace.edits_per_s),

@@ -131,7 +131,8 @@ impl Part {
 
     /// The parts of a name in the order in which they are read.
     pub fn full_name(&self) -> String {
-        let parts: Vec<&str> = self.fields.iter().map(|(_, value)| &**value).filter(|v| !v.is_empty()).collect();
+        let parts: Vec<&str> =
+            self.fields.iter().map(|(_, value)| &**value).filter(|v| !v.is_empty()).collect();
         parts.join(" ")
     }
 }
@@ -205,9 +206,7 @@ impl Patient {
 
     /// Identifiers that are not voided, the preferred one first.
     pub fn live_identifiers(&self) -> impl Iterator<Item = &Identifier> {
-        let of = |preferred| {
-            move |row: &&Identifier| !row.audit.is_voided() && row.preferred == preferred
-        };
+        let of = |preferred| move |row: &&Identifier| !row.audit.is_voided() && row.preferred == preferred;
         self.identifiers.iter().filter(of(true)).chain(self.identifiers.iter().filter(of(false)))
     }
 

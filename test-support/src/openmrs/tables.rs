@@ -220,6 +220,23 @@ impl Tables {
         self.index.encounters_of.entry(encounter.patient).or_default().push(at);
     }
 
+    /// Voids the encounters of a patient with their observations, as the void of the patient does.
+    pub fn void_encounters(&mut self, patient: u32, by: UserIx, now: i64, reason: &str) {
+        let inside: Vec<Id> = self.encounters_of(patient).map(|row| row.uuid.clone()).collect();
+        inside.iter().for_each(|uuid| self.void_encounter(uuid, by, now, reason));
+    }
+
+    /// Voids an encounter with its observations.
+    pub fn void_encounter(&mut self, uuid: &Id, by: UserIx, now: i64, reason: &str) {
+        let obs = self.index.obs_of.get(uuid).cloned().unwrap_or_default();
+        obs.into_iter().for_each(|at| self.obs[at as usize].audit.void(by, now, reason));
+        if let Some(at) = self.index.encounters.get(uuid) {
+            let audit = &mut self.encounters[*at as usize].audit;
+            audit.void(by, now, reason);
+            audit.change(by, now);
+        }
+    }
+
     /// Moves the encounters of one patient to another.
     pub fn move_encounters(&mut self, from: u32, to: u32) {
         for at in self.index.encounters_of.remove(&from).unwrap_or_default() {
@@ -241,7 +258,10 @@ impl Tables {
     /// Encounters of a patient that are not voided, in the order of creation.
     pub fn encounters_of(&self, patient: u32) -> impl Iterator<Item = &Encounter> {
         let places = self.index.encounters_of.get(&patient).map_or(&[][..], Vec::as_slice);
-        places.iter().map(|at| &self.encounters[*at as usize]).filter(|encounter| !encounter.audit.is_voided())
+        places
+            .iter()
+            .map(|at| &self.encounters[*at as usize])
+            .filter(|encounter| !encounter.audit.is_voided())
     }
 
     /// Adds an observation.
@@ -305,11 +325,15 @@ impl Tables {
             let unique = |kind: u16| {
                 text(metadata().at("patientidentifiertype", kind), "uniquenessBehavior") != "NON_UNIQUE"
             };
-            let seen = own.into_iter().filter(|(kind, _)| unique(*kind)).filter(|key| !identifiers.insert(key.clone()));
+            let seen = own
+                .into_iter()
+                .filter(|(kind, _)| unique(*kind))
+                .filter(|key| !identifiers.insert(key.clone()));
             counts.shared_identifiers += usize::from(seen.count() > 0);
             let birth = patient.row.birthdate.map(|at| at.date().to_string()).unwrap_or_default();
             let gender = patient.row.gender.as_deref().unwrap_or_default().to_owned();
-            counts.same_person += usize::from(!persons.insert((patient.name_text().to_lowercase(), birth, gender)));
+            counts.same_person +=
+                usize::from(!persons.insert((patient.name_text().to_lowercase(), birth, gender)));
         }
         counts
     }

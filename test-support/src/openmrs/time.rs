@@ -143,10 +143,17 @@ mod tests {
 
     #[test]
     fn rest_reads_what_the_server_reads() {
-        for good in
-            ["2026-11-24T09:30:00.000+0300", "2026-11-24T06:30:00Z", "2026-11-24 09:30:00", "2026-11-24T09:30:00+03:00"]
-        {
-            assert_eq!(parse_rest(good).map(rest_local).as_deref(), Some("2026-11-24T09:30:00.000+0300"), "{good}");
+        for good in [
+            "2026-11-24T09:30:00.000+0300",
+            "2026-11-24T06:30:00Z",
+            "2026-11-24 09:30:00",
+            "2026-11-24T09:30:00+03:00",
+        ] {
+            assert_eq!(
+                parse_rest(good).map(rest_local).as_deref(),
+                Some("2026-11-24T09:30:00.000+0300"),
+                "{good}"
+            );
         }
         assert_eq!(parse_rest("2026-11-24T09:30:00.123456+03:00"), None);
         assert_eq!(parse_rest("12/03/1994"), None);
@@ -157,9 +164,9 @@ mod tests {
         let (from, to) = fhir_range("2026-11-24T11:47:50.900Z").unwrap();
         assert_eq!((fhir_instant(from).as_str(), to - from), ("2026-11-24T14:47:50.000+03:00", 1000));
         let (from, to) = fhir_range("1994").unwrap();
-        assert_eq!((rest(from).as_str(), rest(to).as_str()), (
-            "1994-01-01T00:00:00.000+0300",
-            "1995-01-01T00:00:00.000+0300"
-        ));
+        assert_eq!(
+            (rest(from).as_str(), rest(to).as_str()),
+            ("1994-01-01T00:00:00.000+0300", "1995-01-01T00:00:00.000+0300")
+        );
     }
 }

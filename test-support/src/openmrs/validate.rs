@@ -53,7 +53,9 @@ impl Errors {
         for field in &self.fields {
             let list = fields.entry(field.name.clone()).or_insert_with(|| json!([]));
             for _ in 0..=usize::from(field.twice) {
-                list.as_array_mut().into_iter().for_each(|list| list.push(error(&field.code, &field.message)));
+                list.as_array_mut()
+                    .into_iter()
+                    .for_each(|list| list.push(error(&field.code, &field.message)));
             }
         }
         let globals: Vec<Value> = self.globals.iter().map(|(code, message)| error(code, message)).collect();
@@ -71,7 +73,8 @@ impl Errors {
     /// Nothing, or the 422 of FHIR.
     pub fn fhir(self, subject: &str) -> Result<(), Reply> {
         let fields = self.fields.iter().map(|field| format!("{}: {}", field.name, field.message));
-        let all: Vec<String> = fields.chain(self.globals.iter().map(|(_, message)| message.clone())).collect();
+        let all: Vec<String> =
+            fields.chain(self.globals.iter().map(|(_, message)| message.clone())).collect();
         if all.is_empty() {
             return Ok(());
         }
@@ -90,7 +93,9 @@ pub fn patient(draft: &Patient, at: Option<u32>, tables: &Tables, switches: &Swi
     for (place, name) in draft.names.iter().enumerate() {
         for (field, value) in &name.fields {
             if value.chars().count() > LONGEST_NAME {
-                let message = format!("This value exceeds the maximum length of {LONGEST_NAME} permitted for this field.");
+                let message = format!(
+                    "This value exceeds the maximum length of {LONGEST_NAME} permitted for this field."
+                );
                 let path = format!("names[{place}].{}", NAME_FIELDS[usize::from(*field)]);
                 errors.field(&path, "error.exceededMaxLengthOfField", &message, true);
             }
@@ -108,18 +113,29 @@ pub fn patient(draft: &Patient, at: Option<u32>, tables: &Tables, switches: &Swi
     }
     let cause_missing = draft.row.cause.is_none() && draft.row.cause_text.is_none();
     if draft.row.dead && cause_missing {
-        let message = "Cause of Death or Cause of Death (non coded) is required for people marked as deceased.";
+        let message =
+            "Cause of Death or Cause of Death (non coded) is required for people marked as deceased.";
         errors.field("causeOfDeath", "Person.dead.causeOfDeathAndCauseOfDeathNonCodedNull", message, true);
     }
     if draft.row.cause.is_some() && draft.row.cause_text.is_some() {
         let message = "Only one of Cause of Death and Cause of Death (non coded) may be set.";
-        errors.field("causeOfDeath", "Person.dead.shouldHaveOnlyOneCauseOfDeathOrCauseOfDeathNonCodedSet", message, true);
+        errors.field(
+            "causeOfDeath",
+            "Person.dead.shouldHaveOnlyOneCauseOfDeathOrCauseOfDeathNonCodedSet",
+            message,
+            true,
+        );
     }
     if let Some(death) = draft.row.death_date {
         if time::instant(death) > now {
             errors.field("deathDate", "error.date.future", "Cannot be a date in the future", true);
         } else if draft.row.birthdate.is_some_and(|birth| birth > death) {
-            errors.field("deathDate", "error.deathdate.before.birthdate", "Cannot be before the birthdate", true);
+            errors.field(
+                "deathDate",
+                "error.deathdate.before.birthdate",
+                "Cannot be before the birthdate",
+                true,
+            );
         }
     }
     if !voided {
@@ -128,7 +144,14 @@ pub fn patient(draft: &Patient, at: Option<u32>, tables: &Tables, switches: &Swi
     errors
 }
 
-fn identifiers(errors: &mut Errors, draft: &Patient, at: Option<u32>, tables: &Tables, switches: &Switches, now: i64) {
+fn identifiers(
+    errors: &mut Errors,
+    draft: &Patient,
+    at: Option<u32>,
+    tables: &Tables,
+    switches: &Switches,
+    now: i64,
+) {
     if !draft.live_identifiers().any(|row| row.preferred) {
         errors.global("error.preferredIdentifier", "Select a preferred identifier");
     }
@@ -165,7 +188,9 @@ fn identifiers(errors: &mut Errors, draft: &Patient, at: Option<u32>, tables: &T
 /// The formats of this server's identifier types: `\d{a,b}` and `.{a,b}`.
 fn fits(format: &str, value: &str) -> bool {
     let digits = format.strip_prefix("\\d");
-    let Some(range) = digits.or(format.strip_prefix('.')).and_then(|r| r.strip_prefix('{')?.strip_suffix('}')) else {
+    let Some(range) =
+        digits.or(format.strip_prefix('.')).and_then(|r| r.strip_prefix('{')?.strip_suffix('}'))
+    else {
         return true;
     };
     let Some((least, most)) = range.split_once(',') else { return true };

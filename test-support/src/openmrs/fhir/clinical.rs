@@ -70,7 +70,8 @@ pub fn encounter(row: &Encounter, tables: &Tables) -> Value {
 
 /// A visit, which FHIR calls an encounter too.
 pub fn visit(row: &Visit, tables: &Tables) -> Value {
-    let mut shown = visit_like(&row.uuid, &row.audit, ("visit", "Visit"), ("visit-type", "visittype", &row.kind));
+    let mut shown =
+        visit_like(&row.uuid, &row.audit, ("visit", "Visit"), ("visit-type", "visittype", &row.kind));
     shown["subject"] = patient_reference(tables.patient(row.patient));
     shown["period"] = json!({"start": time::fhir_datetime(row.start)});
     if let Some(stop) = row.stop {
@@ -111,7 +112,8 @@ pub fn observation(row: &Obs, tables: &Tables) -> Value {
         ObsValue::Group => {
             shown["valueString"] = values::obs_text(row, tables).into();
             let members = tables.members(row).into_iter();
-            let reference = |id: &Id| json!({"reference": format!("Observation/{id}"), "type": "Observation"});
+            let reference =
+                |id: &Id| json!({"reference": format!("Observation/{id}"), "type": "Observation"});
             shown["hasMember"] = members.map(|member| reference(&member.uuid)).collect();
         }
         ObsValue::Number(number) => {
@@ -196,7 +198,10 @@ pub fn user(user: &User) -> Value {
 
 fn concept_id(given: &Value) -> Option<Id> {
     let codings = given["coding"].as_array()?;
-    let codes = codings.iter().filter(|coding| coding["system"].is_null()).filter_map(|coding| coding["code"].as_str());
+    let codes = codings
+        .iter()
+        .filter(|coding| coding["system"].is_null())
+        .filter_map(|coding| coding["code"].as_str());
     codes.filter(|code| metadata().row("concept", code).is_some()).map(Id::from).next()
 }
 
@@ -206,7 +211,8 @@ impl Fhir<'_> {
         let body = self.resource("CREATE")?;
         let by = self.allow(&["Add Encounters", "Edit Encounters"])?;
         let codings = body["type"].as_array().into_iter().flatten();
-        let codings: Vec<&Value> = codings.flat_map(|kind| kind["coding"].as_array().into_iter().flatten()).collect();
+        let codings: Vec<&Value> =
+            codings.flat_map(|kind| kind["coding"].as_array().into_iter().flatten()).collect();
         let of = |kind: &str| codings.iter().find(|coding| coding["system"] == format!("{TYPES}/{kind}"));
         let (encounter_kind, visit_kind) = (of("encounter-type"), of("visit-type"));
         let patient = reference_id(&body["subject"]).and_then(|id| self.state.tables.find(id));
@@ -233,13 +239,30 @@ impl Fhir<'_> {
                 let visit = visit.map(|visit| visit.uuid.clone());
                 let kind = text(coding, "code").into();
                 let providers = self.participants(&body);
-                let row = Encounter { uuid: uuid.clone(), patient, kind, at: start, location, visit, providers, audit };
+                let row = Encounter {
+                    uuid: uuid.clone(),
+                    patient,
+                    kind,
+                    at: start,
+                    location,
+                    visit,
+                    providers,
+                    audit,
+                };
                 self.state.tables.insert_encounter(row);
             }
             (None, Some(coding)) => {
                 errors.fhir("Visit#null")?;
                 let (kind, stop) = (text(coding, "code").into(), moment("end"));
-                self.state.tables.visits.push(Visit { uuid: uuid.clone(), patient, kind, start, stop, location, audit });
+                self.state.tables.visits.push(Visit {
+                    uuid: uuid.clone(),
+                    patient,
+                    kind,
+                    start,
+                    stop,
+                    location,
+                    audit,
+                });
             }
             _ => return Err(processing(400, "Invalid type of request")),
         }
@@ -292,7 +315,8 @@ impl Fhir<'_> {
             .or_else(|| moment("valueDateTime").map(ObsValue::Time))
             .unwrap_or(ObsValue::Group);
         let encounter = reference_id(&body["encounter"]).and_then(|id| self.state.tables.encounter(id));
-        let (encounter, location) = (encounter.map(|row| row.uuid.clone()), encounter.and_then(|row| row.location.clone()));
+        let (encounter, location) =
+            (encounter.map(|row| row.uuid.clone()), encounter.and_then(|row| row.location.clone()));
         let ids = &mut self.state.tables.ids;
         Ok(Obs {
             uuid: ids.next(),
@@ -329,7 +353,11 @@ impl Fhir<'_> {
         obs.amended = true;
         out_of_range(std::slice::from_ref(&obs)).fhir("obs id is null")?;
         let (uuid, now) = (obs.uuid.to_string(), self.call.now);
-        self.state.tables.obs_mut(&old).into_iter().for_each(|row| row.audit.void(by, now, "Updated via the FHIR2 API"));
+        self.state
+            .tables
+            .obs_mut(&old)
+            .into_iter()
+            .for_each(|row| row.audit.void(by, now, "Updated via the FHIR2 API"));
         self.state.tables.insert_obs(obs);
         let reply = self.updated("Observation", &uuid)?;
         let mut shown: Value = serde_json::from_slice(&reply.body).unwrap_or_default();

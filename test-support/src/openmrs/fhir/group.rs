@@ -35,7 +35,8 @@ pub fn resource(cohort: &Cohort, tables: &Tables) -> Value {
     if let Some(description) = &cohort.description {
         shown["extension"] = json!([{"url": format!("{EXT}/group/description"), "valueString": description}]);
     }
-    let members = cohort.members.iter().map(|(_, at, _)| json!({"entity": patient_reference(tables.patient(*at))}));
+    let members =
+        cohort.members.iter().map(|(_, at, _)| json!({"entity": patient_reference(tables.patient(*at))}));
     let members: Vec<Value> = members.collect();
     if !members.is_empty() {
         shown["member"] = members.into();
@@ -71,8 +72,10 @@ impl Fhir<'_> {
         let tables = &mut self.state.tables;
         let uuid = tables.ids.next();
         let given = body["member"].as_array().into_iter().flatten();
-        let found: Vec<u32> =
-            given.filter_map(|member| reference_id(&member["entity"])).filter_map(|id| tables.find(id)).collect();
+        let found: Vec<u32> = given
+            .filter_map(|member| reference_id(&member["entity"]))
+            .filter_map(|id| tables.find(id))
+            .collect();
         let audit = Audit::new(by, self.call.now);
         let members = found.into_iter().map(|at| (tables.ids.next(), at, audit.created)).collect();
         let description = body["extension"].as_array().into_iter().flatten();

@@ -1,6 +1,7 @@
 //! The FHIR2 module (R4): which provider serves a request, and reads of one resource.
 
 mod clinical;
+mod filter;
 mod group;
 mod patient;
 mod search;
@@ -22,8 +23,8 @@ use super::{
     time,
 };
 pub(super) use search::Search;
-pub(super) use task::kept as kept_of_task;
 use show::{Item, Style};
+pub(super) use task::kept as kept_of_task;
 
 /// One FHIR request at work.
 pub(super) struct Fhir<'a> {
@@ -52,7 +53,8 @@ pub(super) fn answer(state: &mut State, call: &Call, caller: &Caller, path: &str
     let mut fhir = Fhir { state, call, caller, base };
     let resource = segments.first().copied().unwrap_or_default();
     if !resource.is_empty() && !KNOWN.split(", ").any(|known| known == resource) {
-        let known = format!("HAPI-0302: Unknown resource type '{resource}' - Server knows how to handle: [{KNOWN}]");
+        let known =
+            format!("HAPI-0302: Unknown resource type '{resource}' - Server knows how to handle: [{KNOWN}]");
         return Err(processing(404, &known));
     }
     match (call.method.as_str(), segments.as_slice()) {

@@ -128,8 +128,11 @@ fn identifier(row: &crate::openmrs::model::Identifier) -> Value {
 
 /// A name; nothing says whether it is the preferred one.
 pub fn name(part: &Part) -> Value {
-    let given: Vec<&str> =
-        ["givenName", "middleName"].into_iter().filter_map(|field| part.name(field)).filter(|v| !v.is_empty()).collect();
+    let given: Vec<&str> = ["givenName", "middleName"]
+        .into_iter()
+        .filter_map(|field| part.name(field))
+        .filter(|v| !v.is_empty())
+        .collect();
     let mut shown = json!({"id": part.uuid, "text": part.full_name(), "given": given});
     if let Some(family) = part.name("familyName") {
         shown["family"] = family.into();
@@ -137,7 +140,9 @@ pub fn name(part: &Part) -> Value {
     let others = ["prefix", "familyNamePrefix", "familyName2", "familyNameSuffix", "degree"];
     let nested: Vec<Value> = others
         .into_iter()
-        .filter_map(|field| Some(json!({"url": format!("{EXT}/name#{field}"), "valueString": part.name(field)?})))
+        .filter_map(|field| {
+            Some(json!({"url": format!("{EXT}/name#{field}"), "valueString": part.name(field)?}))
+        })
         .collect();
     if !nested.is_empty() {
         shown["extension"] = json!([{"url": format!("{EXT}/name"), "extension": nested}]);
@@ -165,7 +170,9 @@ pub fn address(part: &Part) -> Value {
     let lines: Vec<Value> = ADDRESS_FIELDS
         .into_iter()
         .filter(|field| field.starts_with("address"))
-        .filter_map(|field| Some(json!({"url": format!("{EXT}/address#{field}"), "valueString": part.address(field)?})))
+        .filter_map(|field| {
+            Some(json!({"url": format!("{EXT}/address#{field}"), "valueString": part.address(field)?}))
+        })
         .collect();
     if !lines.is_empty() {
         shown["extension"] = json!([{"url": format!("{EXT}/address"), "extension": lines}]);

@@ -76,7 +76,9 @@ impl Style {
                 ("_summary", "data") => style.data = true,
                 ("_summary", "count") => style.count_only = true,
                 ("_summary", "false" | "true" | "text") => {}
-                ("_summary", other) => return Err(processing(400, &format!("Unknown _summary parameter value: {other}"))),
+                ("_summary", other) => {
+                    return Err(processing(400, &format!("Unknown _summary parameter value: {other}")));
+                }
                 ("_elements", list) => style.elements.extend(list.split(',').map(str::to_owned)),
                 _ => {}
             }
@@ -121,7 +123,9 @@ impl Fhir<'_> {
         }
         if style.cuts() {
             if !style.elements.is_empty() {
-                let keep = |key: &String| ["resourceType", "id", "meta"].contains(&key.as_str()) || style.elements.contains(key);
+                let keep = |key: &String| {
+                    ["resourceType", "id", "meta"].contains(&key.as_str()) || style.elements.contains(key)
+                };
                 let cut: Map<String, Value> =
                     std::mem::take(object).into_iter().filter(|(key, _)| keep(key)).collect();
                 *object = cut;

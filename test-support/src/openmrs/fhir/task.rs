@@ -12,8 +12,19 @@ use crate::openmrs::{
 };
 
 /// Elements that are kept as they are, references with their type.
-const KEPT: [&str; 11] =
-    ["status", "intent", "basedOn", "partOf", "encounter", "for", "owner", "focus", "location", "executionPeriod", "note"];
+const KEPT: [&str; 11] = [
+    "status",
+    "intent",
+    "basedOn",
+    "partOf",
+    "encounter",
+    "for",
+    "owner",
+    "focus",
+    "location",
+    "executionPeriod",
+    "note",
+];
 /// The values of inputs and outputs that are kept; others are dropped without a word.
 const VALUES: [&str; 4] = ["valueReference", "valueString", "valueDecimal", "valueDateTime"];
 
@@ -23,7 +34,8 @@ pub fn resource(task: &Task) -> Value {
     shown["resourceType"] = "Task".into();
     shown["id"] = task.uuid.to_string().into();
     shown["meta"] = meta(&task.audit);
-    shown["identifier"] = json!([{"system": "http://fhir.openmrs.org/ext/task/identifier", "value": task.uuid}]);
+    shown["identifier"] =
+        json!([{"system": "http://fhir.openmrs.org/ext/task/identifier", "value": task.uuid}]);
     shown["authoredOn"] = time::fhir_datetime(task.audit.created).into();
     shown["lastModified"] = time::fhir_datetime(task.audit.stamp()).into();
     shown

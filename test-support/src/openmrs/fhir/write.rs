@@ -80,7 +80,8 @@ impl Fhir<'_> {
     pub(super) fn patch_patient(&mut self, id: &str) -> Answer {
         let at = self.state.tables.find(id).ok_or_else(|| unknown("Patient", id))?;
         let mut document = resource(self.state.tables.patient(at), &self.state.switches, self.call.now)?;
-        let patch: Value = serde_json::from_slice(&self.call.body).map_err(|error| unparsed(&error.to_string()))?;
+        let patch: Value =
+            serde_json::from_slice(&self.call.body).map_err(|error| unparsed(&error.to_string()))?;
         if self.call.header("content-type") == "application/merge-patch+json" {
             merge(&mut document, &patch);
             if patch.get("deceasedDateTime").is_some() {
@@ -97,7 +98,10 @@ impl Fhir<'_> {
         }
         self.store(id, &document)?;
         let reply = self.updated("Patient", id)?;
-        Ok(Reply { headers: reply.headers.into_iter().filter(|(name, _)| *name != "etag").collect(), ..reply })
+        Ok(Reply {
+            headers: reply.headers.into_iter().filter(|(name, _)| *name != "etag").collect(),
+            ..reply
+        })
     }
 
     fn apply(&mut self, draft: &mut Patient, body: &Value, by: u16) -> Result<(), Reply> {
@@ -127,8 +131,11 @@ impl Applied<'_> {
         }
         let attributes = format!("{EXT}/person-attribute");
         for given in list(body, "extension").iter().filter(|given| given["url"] == attributes) {
-            let part = |suffix: &str| list(given, "extension").iter().find(|one| one["url"] == format!("{attributes}-{suffix}"));
-            let kind = part("type").and_then(|one| metadata().named("personattributetype", one["valueString"].as_str()?));
+            let part = |suffix: &str| {
+                list(given, "extension").iter().find(|one| one["url"] == format!("{attributes}-{suffix}"))
+            };
+            let kind = part("type")
+                .and_then(|one| metadata().named("personattributetype", one["valueString"].as_str()?));
             let value = part("value").and_then(|one| {
                 let text = one["valueString"].as_str().map(str::to_owned);
                 let boolean = one["valueBoolean"].as_bool().map(|yes| yes.to_string());
@@ -153,7 +160,9 @@ impl Applied<'_> {
         if let Some(text) = body["birthDate"].as_str() {
             let read = (text.len() <= 10).then(|| time::fhir_range(text)).flatten();
             let (start, _) = read.ok_or_else(|| {
-                let why = format!("HAPI-1821: [element=\"birthDate\"] Invalid attribute value \"{text}\": Invalid date/time");
+                let why = format!(
+                    "HAPI-1821: [element=\"birthDate\"] Invalid attribute value \"{text}\": Invalid date/time"
+                );
                 unparsed(&format!("{why} format: \"{text}\""))
             })?;
             draft.row.birthdate = Some(time::local(start));
@@ -178,7 +187,8 @@ impl Applied<'_> {
     /// The type is found by its name alone, and not at all where a system is given: no system is mapped here.
     fn identifier(&mut self, draft: &mut Patient, given: &Value) -> Result<(), Reply> {
         let name = given["type"]["text"].as_str().unwrap_or_default();
-        let kind = if given["system"].is_null() { metadata().named("patientidentifiertype", name) } else { None };
+        let kind =
+            if given["system"].is_null() { metadata().named("patientidentifiertype", name) } else { None };
         let (Some(kind), Some(value)) = (kind, given["value"].as_str()) else { return Ok(()) };
         let id = given["id"].as_str().map(Id::from);
         let known = draft.identifiers.iter().find(|row| Some(&row.uuid) == id.as_ref());
@@ -190,7 +200,9 @@ impl Applied<'_> {
         if known.is_some() || draft.live_identifiers().any(|row| row.kind == kind && *row.value == *value) {
             return Ok(());
         }
-        let at = list(given, "extension").iter().find(|one| one["url"] == format!("{EXT}/patient/identifier#location"));
+        let at = list(given, "extension")
+            .iter()
+            .find(|one| one["url"] == format!("{EXT}/patient/identifier#location"));
         let location = at.and_then(|one| reference_id(&one["valueReference"]));
         let location = location.and_then(|uuid| metadata().index("location", uuid));
         let first = !draft.live_identifiers().any(|row| row.preferred);
@@ -236,7 +248,11 @@ impl Applied<'_> {
         let mut part: Part = self.hand.part(id.unwrap_or_else(|| self.ids.next()), given["use"] == "home");
         let rewrite = self.hand.switches.rewrite;
         for (element, field) in ADDRESS_ELEMENTS {
-            part.set(&ADDRESS_FIELDS, field, given[element].as_str().map(|value| rewrite.text(value)).as_deref());
+            part.set(
+                &ADDRESS_FIELDS,
+                field,
+                given[element].as_str().map(|value| rewrite.text(value)).as_deref(),
+            );
         }
         let lines = list(given, "extension").iter().flat_map(|one| list(one, "extension"));
         for line in lines {
@@ -271,8 +287,10 @@ fn json_patch(document: &mut Value, operation: &Value) -> Result<(), Reply> {
     let value = operation["value"].clone();
     let kind = operation["op"].as_str().unwrap_or_default();
     if kind == "add" {
-        let (parent, key) = path.rsplit_once('/').ok_or_else(|| refused("no such path in target JSON document"))?;
-        let parent = document.pointer_mut(parent).ok_or_else(|| refused("parent of node to add does not exist"))?;
+        let (parent, key) =
+            path.rsplit_once('/').ok_or_else(|| refused("no such path in target JSON document"))?;
+        let parent =
+            document.pointer_mut(parent).ok_or_else(|| refused("parent of node to add does not exist"))?;
         match parent {
             Value::Array(items) if key == "-" => items.push(value),
             Value::Array(items) => {

@@ -5,9 +5,30 @@ use serde_json::Value;
 use crate::openmrs::http::Reply;
 
 const ORDER: [&str; 24] = [
-    "id", "meta", "versionId", "lastUpdated", "text", "status", "div", "extension", "identifier", "active", "use", "type",
-    "coding", "system", "code", "name", "family", "given", "telecom", "gender", "birthDate", "deceasedBoolean",
-    "deceasedDateTime", "address",
+    "id",
+    "meta",
+    "versionId",
+    "lastUpdated",
+    "text",
+    "status",
+    "div",
+    "extension",
+    "identifier",
+    "active",
+    "use",
+    "type",
+    "coding",
+    "system",
+    "code",
+    "name",
+    "family",
+    "given",
+    "telecom",
+    "gender",
+    "birthDate",
+    "deceasedBoolean",
+    "deceasedDateTime",
+    "address",
 ];
 
 /// The resource with the XML content type.

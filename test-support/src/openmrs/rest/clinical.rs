@@ -46,14 +46,8 @@ impl Rest<'_> {
                 let by = self.allow(&["Delete Encounters"])?;
                 let reason = self.call.param("reason").unwrap_or_default().to_owned();
                 let now = self.call.now;
-                let encounter = self.state.tables.encounter_mut(uuid).ok_or_else(no_such_object)?;
-                encounter.audit.void(by, now, &reason);
-                encounter.audit.change(by, now);
-                let id = encounter.uuid.clone();
-                let inside: Vec<Id> = self.state.tables.obs_of(&id).map(|obs| obs.uuid.clone()).collect();
-                for obs in inside {
-                    self.state.tables.obs_mut(&obs).into_iter().for_each(|obs| obs.audit.void(by, now, &reason));
-                }
+                let id = self.state.tables.encounter(uuid).ok_or_else(no_such_object)?.uuid.clone();
+                self.state.tables.void_encounter(&id, by, now, &reason);
                 Ok(Reply::no_content())
             }
             _ => Err(not_supported()),
@@ -92,11 +86,17 @@ impl Rest<'_> {
         let patient = body.get("patient").and_then(reference).and_then(|uuid| self.state.tables.find(uuid));
         let kind = metadata_id("encountertype", body.get("encounterType"));
         let location = metadata_id("location", body.get("location"));
-        let visit = body.get("visit").and_then(reference).and_then(|uuid| self.state.tables.visit(uuid)).cloned();
+        let visit =
+            body.get("visit").and_then(reference).and_then(|uuid| self.state.tables.visit(uuid)).cloned();
         let uuid = self.chosen(&body);
         let by = self.caller.user.unwrap_or_default();
-        let around =
-            Around { patient: patient.unwrap_or_default(), encounter: Some(uuid.clone()), at, location: location.clone(), by };
+        let around = Around {
+            patient: patient.unwrap_or_default(),
+            encounter: Some(uuid.clone()),
+            at,
+            location: location.clone(),
+            by,
+        };
         let obs = self.convert_obs(&body, &around)?;
         self.allow(&["Edit Encounters", "Add Encounters"])?;
         let mut errors = Errors::default();
@@ -104,7 +104,12 @@ impl Rest<'_> {
             errors.field("patient", "Encounter.error.patient.required", "Patient is Required", false);
         }
         if kind.is_none() {
-            errors.field("encounterType", "Encounter.error.encounterType.required", "Encounter type is Required", false);
+            errors.field(
+                "encounterType",
+                "Encounter.error.encounterType.required",
+                "Encounter type is Required",
+                false,
+            );
         }
         check_time(&mut errors, at, now, visit.as_ref());
         errors.rest()?;
@@ -115,8 +120,16 @@ impl Rest<'_> {
         }
         let audit = Audit::new(by, now);
         let (visit, kind) = (visit.map(|visit| visit.uuid), kind.unwrap_or_else(|| uuid.clone()));
-        let encounter =
-            Encounter { uuid: uuid.clone(), patient: around.patient, kind, at, location, visit, providers, audit };
+        let encounter = Encounter {
+            uuid: uuid.clone(),
+            patient: around.patient,
+            kind,
+            at,
+            location,
+            visit,
+            providers,
+            audit,
+        };
         self.state.tables.insert_encounter(encounter);
         obs.into_iter().for_each(|obs| self.state.tables.insert_obs(obs));
         let encounter = self.state.tables.encounter(&uuid.to_string()).ok_or_else(no_such_object)?;
@@ -128,7 +141,10 @@ impl Rest<'_> {
         let mut providers = Vec::new();
         for row in given {
             let Some(provider) = metadata_id("provider", row.get("provider")) else {
-                return Err(statement_refused("Column 'provider_id' cannot be null", "ConstraintViolationException"));
+                return Err(statement_refused(
+                    "Column 'provider_id' cannot be null",
+                    "ConstraintViolationException",
+                ));
             };
             let unknown = text(&metadata().table("encounterrole")[0], "uuid").into();
             let role = metadata_id("encounterrole", row.get("encounterRole")).unwrap_or(unknown);
@@ -174,7 +190,8 @@ impl Rest<'_> {
         if edited != encounter {
             edited.audit.change(by, self.call.now);
         }
-        let top: Vec<Id> = added.iter().filter(|obs| obs.parent.is_none()).map(|obs| obs.uuid.clone()).collect();
+        let top: Vec<Id> =
+            added.iter().filter(|obs| obs.parent.is_none()).map(|obs| obs.uuid.clone()).collect();
         added.into_iter().for_each(|obs| self.state.tables.insert_obs(obs));
         self.state.tables.encounter_mut(uuid).into_iter().for_each(|row| *row = edited.clone());
         let shown = self.state.tables.encounter(uuid).ok_or_else(no_such_object)?;
@@ -205,7 +222,8 @@ impl Rest<'_> {
         parent: Option<Id>,
         rows: &mut Vec<Obs>,
     ) -> Result<(), String> {
-        let concept = given.get("concept").and_then(reference).and_then(|uuid| metadata().row("concept", uuid));
+        let concept =
+            given.get("concept").and_then(reference).and_then(|uuid| metadata().row("concept", uuid));
         let Some(concept) = concept else {
             return Err("Cannot invoke \"org.openmrs.Concept.getDatatype()\" because the return value of \
                         \"org.openmrs.Obs.getConcept()\" is null"
@@ -276,7 +294,8 @@ impl Rest<'_> {
         let body = self.body()?;
         let by = self.allow(&["Add Observations", "Edit Observations"])?;
         let patient = self.find_patient(body.get("person").and_then(reference).unwrap_or_default())?;
-        let encounter = body.get("encounter").and_then(reference).and_then(|uuid| self.state.tables.encounter(uuid));
+        let encounter =
+            body.get("encounter").and_then(reference).and_then(|uuid| self.state.tables.encounter(uuid));
         let around = Around {
             patient,
             encounter: encounter.map(|row| row.uuid.clone()),
@@ -338,9 +357,11 @@ impl Rest<'_> {
             ("POST", []) => {
                 let body = self.body()?;
                 let by = self.allow(&["Add Visits", "Edit Visits"])?;
-                let patient = self.find_patient(body.get("patient").and_then(reference).unwrap_or_default())?;
+                let patient =
+                    self.find_patient(body.get("patient").and_then(reference).unwrap_or_default())?;
                 let kind = metadata_id("visittype", body.get("visitType")).ok_or_else(no_such_object)?;
-                let start = self.time_of(&body, "startDatetime", "org.openmrs.Visit")?.unwrap_or(self.call.now);
+                let start =
+                    self.time_of(&body, "startDatetime", "org.openmrs.Visit")?.unwrap_or(self.call.now);
                 let stop = self.time_of(&body, "stopDatetime", "org.openmrs.Visit")?;
                 let location = metadata_id("location", body.get("location"));
                 let uuid = self.chosen(&body);
@@ -408,11 +429,16 @@ fn obs_value(concept: &Value, value: &Value) -> Result<ObsValue, String> {
             let text = written.unwrap_or_default();
             let number = text.strip_suffix(text_of(&concept["units"])).unwrap_or(text).trim();
             let number = value.as_f64().or_else(|| number.parse().ok());
-            ObsValue::Number(number.ok_or_else(|| format!("{text} has invalid units => For input string: \"{text}\""))?)
+            ObsValue::Number(
+                number.ok_or_else(|| format!("{text} has invalid units => For input string: \"{text}\""))?,
+            )
         }
         "Coded" => {
             let uuid = reference(value).unwrap_or_default();
-            ObsValue::Coded(text(metadata().row("concept", uuid).ok_or("No answer concept has that uuid")?, "uuid").into())
+            ObsValue::Coded(
+                text(metadata().row("concept", uuid).ok_or("No answer concept has that uuid")?, "uuid")
+                    .into(),
+            )
         }
         "Boolean" => ObsValue::Boolean(match value.as_bool() {
             Some(yes) => yes,

@@ -1,6 +1,7 @@
 //! The REST module: which resource serves a request, and what all of them share.
 
 mod clinical;
+mod kinds;
 mod parts;
 mod people;
 mod represent;
@@ -106,7 +107,8 @@ impl Rest<'_> {
             return reply;
         }
         use sha1::{Digest, Sha1};
-        let digest: String = Sha1::digest(&reply.body).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest: String =
+            Sha1::digest(&reply.body).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let tag = format!("\"0{digest}\"");
         if self.call.header("if-none-match") == tag {
             return Reply::empty(304).with("etag", tag);
@@ -129,7 +131,8 @@ impl Rest<'_> {
         }
         let kind = self.call.header("content-type");
         if !kind.contains("json") {
-            let kind = if kind.contains("charset") { kind.to_owned() } else { format!("{kind};charset=UTF-8") };
+            let kind =
+                if kind.contains("charset") { kind.to_owned() } else { format!("{kind};charset=UTF-8") };
             let raw = format!("Content type '{kind}' not supported");
             let class = "org.springframework.web.HttpMediaTypeNotSupportedException";
             let code = "org.springframework.web.servlet.mvc.method.annotation.\
@@ -143,7 +146,9 @@ impl Rest<'_> {
         };
         match serde_json::from_slice(&self.call.body) {
             Ok(Value::Object(object)) => Ok(object),
-            Ok(_) => Err(unreadable("Cannot deserialize value of type `SimpleObject` from another token".to_owned())),
+            Ok(_) => Err(unreadable(
+                "Cannot deserialize value of type `SimpleObject` from another token".to_owned(),
+            )),
             Err(error) => Err(unreadable(format!("{error}"))),
         }
     }

@@ -35,7 +35,8 @@ impl Rest<'_> {
         match (self.call.method.as_str(), path) {
             ("GET", []) => {
                 let patient = self.state.tables.patient(at);
-                let rows: Vec<_> = patient.live_identifiers().map(|row| Thing::Identifier(patient, row)).collect();
+                let rows: Vec<_> =
+                    patient.live_identifiers().map(|row| Thing::Identifier(patient, row)).collect();
                 self.list(&rows)
             }
             ("GET", [uuid]) => {
@@ -54,7 +55,8 @@ impl Rest<'_> {
             ("POST", []) => {
                 let body = self.body()?;
                 let given = Value::Object(body.clone());
-                let (kind, location) = identifier_rows(&given).map_err(|[what, why]| conversion(what, &[why], 751))?;
+                let (kind, location) =
+                    identifier_rows(&given).map_err(|[what, why]| conversion(what, &[why], 751))?;
                 let value = given["identifier"].as_str().unwrap_or_default().to_owned();
                 let window = self.state.switches.uniqueness_window_ms;
                 let held = draft.live_identifiers().any(|row| {
@@ -150,8 +152,12 @@ impl Rest<'_> {
         let uuid = self.chosen(&body);
         let switches = self.state.switches.clone();
         let hand = Hand { by, now: self.call.now, switches: &switches };
-        let converter =
-            Converter { hand, ids: &mut self.state.tables.ids, caller: self.caller, class: "org.openmrs.Person" };
+        let converter = Converter {
+            hand,
+            ids: &mut self.state.tables.ids,
+            caller: self.caller,
+            class: "org.openmrs.Person",
+        };
         let parts = if names { &mut draft.names } else { &mut draft.addresses };
         let place_now = place.unwrap_or_else(|| {
             parts.push(hand.part(uuid, false));
@@ -191,7 +197,8 @@ impl Rest<'_> {
         let (place, status) = match (self.call.method.as_str(), place) {
             ("GET", None) => {
                 let patient = self.state.tables.patient(at);
-                let rows: Vec<_> = patient.live_attributes().map(|row| Thing::Attribute(patient, row)).collect();
+                let rows: Vec<_> =
+                    patient.live_attributes().map(|row| Thing::Attribute(patient, row)).collect();
                 return self.list(&rows);
             }
             ("GET", Some(place)) => (place, 200),
@@ -216,13 +223,18 @@ impl Rest<'_> {
                 let body = self.body()?;
                 let Some(kind) = attribute_type(body.get("attributeType")) else {
                     let null = "Cannot invoke \"org.openmrs.PersonAttributeType.getUuid()\" because \"type\" is null";
-                    return Err(conversion("attributeType on class org.openmrs.PersonAttribute", &[null], 751));
+                    return Err(conversion(
+                        "attributeType on class org.openmrs.PersonAttribute",
+                        &[null],
+                        751,
+                    ));
                 };
                 let value = attribute_text(body.get("value")).unwrap_or_default();
                 let uuid = self.chosen(&body);
                 self.hand(by).set_attribute(&mut draft, uuid, kind, &value);
                 check_lengths(&draft)?;
-                let place = draft.attributes.iter().rposition(|row| row.kind == kind && !row.audit.is_voided());
+                let place =
+                    draft.attributes.iter().rposition(|row| row.kind == kind && !row.audit.is_voided());
                 self.put(at, draft, by);
                 (place.unwrap_or_default(), 201)
             }

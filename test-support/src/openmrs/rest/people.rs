@@ -38,7 +38,10 @@ impl Rest<'_> {
             }
             ("POST", [uuid]) => {
                 let body = self.body()?;
-                let person = match body.iter().find(|(key, _)| !["person", "voided", "uuid"].contains(&key.as_str())) {
+                let person = match body
+                    .iter()
+                    .find(|(key, _)| !["person", "voided", "uuid"].contains(&key.as_str()))
+                {
                     Some((key, _)) => return Err(not_allowed(key)),
                     None => body.get("person").and_then(Value::as_object).cloned().unwrap_or_default(),
                 };
@@ -50,8 +53,10 @@ impl Rest<'_> {
                 let by = self.allow(if purge { &["Purge Patients"] } else { &["Delete Patients"] })?;
                 let at = self.find_patient(uuid)?;
                 let mut draft = self.state.tables.patient(at).clone();
-                self.hand(by).void(&mut draft, self.call.param("reason").unwrap_or_default());
+                let reason = self.call.param("reason").unwrap_or_default();
+                self.hand(by).void(&mut draft, reason);
                 self.state.tables.put(at, draft, by, self.call.now, &self.state.switches);
+                self.state.tables.void_encounters(at, by, self.call.now, reason);
                 Ok(Reply::no_content())
             }
             (_, [uuid, "identifier", rest @ ..]) => {
@@ -91,7 +96,8 @@ impl Rest<'_> {
         let Some(person) = body.get("person").and_then(Value::as_object) else {
             let raw = "The person property is missing";
             let class = "org.openmrs.module.webservices.rest.web.response.ConversionException";
-            let code = "org.openmrs.module.webservices.rest.web.v1_0.resource.openmrs1_8.PatientResource1_8:260";
+            let code =
+                "org.openmrs.module.webservices.rest.web.v1_0.resource.openmrs1_8.PatientResource1_8:260";
             return Err(failure(400, class, raw, code));
         };
         let Some(identifiers) = body.get("identifiers").and_then(Value::as_array) else {
@@ -103,8 +109,12 @@ impl Rest<'_> {
         let switches = self.state.switches.clone();
         let hand = Hand { by, now: self.call.now, switches: &switches };
         let mut draft = hand.new_patient(0, uuid);
-        let mut converter =
-            Converter { hand, ids: &mut self.state.tables.ids, caller: self.caller, class: "org.openmrs.Person" };
+        let mut converter = Converter {
+            hand,
+            ids: &mut self.state.tables.ids,
+            caller: self.caller,
+            class: "org.openmrs.Person",
+        };
         converter.person(&mut draft, person)?;
         converter.new_identifiers(&mut draft, identifiers)?;
         self.allow(&["Add Patients", "Edit Patients"])?;
@@ -130,7 +140,13 @@ impl Rest<'_> {
         self.show(201, &Thing::Patient(self.state.tables.patient(at)))
     }
 
-    fn edit_person(&mut self, uuid: &str, body: &Map<String, Value>, unvoid: bool, privileges: &[&str]) -> Answer {
+    fn edit_person(
+        &mut self,
+        uuid: &str,
+        body: &Map<String, Value>,
+        unvoid: bool,
+        privileges: &[&str],
+    ) -> Answer {
         let by = self.allow(privileges)?;
         let at = self.find_patient(uuid)?;
         let switches = self.state.switches.clone();
@@ -157,7 +173,8 @@ fn not_allowed(key: &str) -> Reply {
 
 /// 500 where the database has no room for an attribute.
 pub(super) fn check_lengths(draft: &Patient) -> Result<(), Reply> {
-    let too_long = |row: &&crate::openmrs::model::Attribute| row.value.chars().count() > validate::LONGEST_ATTRIBUTE;
+    let too_long =
+        |row: &&crate::openmrs::model::Attribute| row.value.chars().count() > validate::LONGEST_ATTRIBUTE;
     match draft.live_attributes().find(too_long) {
         Some(_) => Err(statement_refused("Data too long for column 'value' at row 1", "SQLGrammarException")),
         None => Ok(()),
@@ -179,8 +196,14 @@ impl Converter<'_> {
                 "age" => {
                     let now = time::local(self.hand.now);
                     let years = value.as_i64().and_then(|years| i16::try_from(years).ok()).unwrap_or(0);
-                    draft.row.birthdate =
-                        now.with().year(now.year() - years).month(1).day(1).subsec_nanosecond(0).build().ok();
+                    draft.row.birthdate = now
+                        .with()
+                        .year(now.year().saturating_sub(years))
+                        .month(1)
+                        .day(1)
+                        .subsec_nanosecond(0)
+                        .build()
+                        .ok();
                     draft.row.estimated = true;
                 }
                 "dead" => draft.row.dead = value.as_bool().unwrap_or(false),
@@ -189,7 +212,8 @@ impl Converter<'_> {
                 "causeOfDeath" => {
                     draft.row.cause = metadata_id("concept", Some(value));
                     if draft.row.cause.is_none() {
-                        let why = "Cannot invoke \"org.openmrs.Concept.getUuid()\" because \"concept\" is null";
+                        let why =
+                            "Cannot invoke \"org.openmrs.Concept.getUuid()\" because \"concept\" is null";
                         return Err(conversion(&on(property), &[why], 751));
                     }
                 }
@@ -242,7 +266,12 @@ impl Converter<'_> {
     }
 
     /// The fields of one name or address; whether anything changed.
-    pub(super) fn fields(&self, part: &mut Part, names: bool, given: &Map<String, Value>) -> Result<bool, Reply> {
+    pub(super) fn fields(
+        &self,
+        part: &mut Part,
+        names: bool,
+        given: &Map<String, Value>,
+    ) -> Result<bool, Reply> {
         let before = part.fields.clone();
         let table: &[&str] = if names { &NAME_FIELDS } else { &ADDRESS_FIELDS };
         let rewrite = self.hand.switches.rewrite;
@@ -263,12 +292,14 @@ impl Converter<'_> {
         for given in value.as_array().map_or(&[][..], Vec::as_slice) {
             self.may_convert(&what, "value on class org.openmrs.PersonAttribute", "Get Locations")?;
             let kind = attribute_type(given.get("attributeType")).ok_or_else(|| {
-                let null = "Cannot invoke \"org.openmrs.PersonAttributeType.getUuid()\" because \"type\" is null";
+                let null =
+                    "Cannot invoke \"org.openmrs.PersonAttributeType.getUuid()\" because \"type\" is null";
                 conversion(&what, &["attributeType on class org.openmrs.PersonAttribute", null], 751)
             })?;
             match attribute_text(given.get("value")) {
                 Some(text) => {
-                    let uuid = given.get("uuid").and_then(Value::as_str).map_or_else(|| self.ids.next(), Id::from);
+                    let uuid =
+                        given.get("uuid").and_then(Value::as_str).map_or_else(|| self.ids.next(), Id::from);
                     self.hand.set_attribute(draft, uuid, kind, &text);
                 }
                 None => self.hand.clear_attribute(draft, kind, "Removed"),
@@ -340,7 +371,9 @@ pub(super) fn attribute_text(value: Option<&Value>) -> Option<String> {
 
 /// Type and location of an identifier in a request, or the links of the error after the first.
 pub(super) fn identifier_rows(row: &Value) -> Result<(u16, Option<u16>), [&'static str; 2]> {
-    let named = |table: &str, property: &str| row.get(property).and_then(reference).map(|u| metadata().index(table, u));
+    let named = |table: &str, property: &str| {
+        row.get(property).and_then(reference).map(|u| metadata().index(table, u))
+    };
     let Some(Some(kind)) = named("patientidentifiertype", "identifierType") else {
         return Err([
             "identifierType on class org.openmrs.PatientIdentifier",

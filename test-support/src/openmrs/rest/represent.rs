@@ -48,12 +48,19 @@ impl Rep {
     /// A list in parentheses, or without them.
     pub fn custom(list: &str) -> Self {
         let mut rest = list.strip_prefix('(').unwrap_or(list);
-        Self::Custom(properties(&mut rest))
+        Self::Custom(properties(&mut rest, 0))
     }
 }
 
-fn properties(rest: &mut &str) -> Vec<(String, Option<Rep>)> {
+/// Lists inside lists are read to this depth.
+const DEEPEST: u32 = 32;
+
+fn properties(rest: &mut &str, depth: u32) -> Vec<(String, Option<Rep>)> {
     let mut found = Vec::new();
+    if depth > DEEPEST {
+        *rest = "";
+        return found;
+    }
     loop {
         let end = rest.find([',', ':', ')', '(']).unwrap_or(rest.len());
         let (name, tail) = rest.split_at(end);
@@ -61,7 +68,7 @@ fn properties(rest: &mut &str) -> Vec<(String, Option<Rep>)> {
         let mut rep = None;
         if let Some(tail) = rest.strip_prefix(":(") {
             *rest = tail;
-            rep = Some(Rep::Custom(properties(rest)));
+            rep = Some(Rep::Custom(properties(rest, depth + 1)));
         } else if let Some(tail) = rest.strip_prefix(':') {
             let end = tail.find([',', ')']).unwrap_or(tail.len());
             let (word, tail) = tail.split_at(end);
@@ -172,7 +179,9 @@ fn audit_info(audit: &Audit, sub: Option<&Rep>, view: View<'_>) -> Value {
         info["voidReason"] = (&*voided.reason).into();
     }
     match sub {
-        Some(Rep::Custom(list)) => list.iter().map(|(name, _)| (name.clone(), info[name.as_str()].clone())).collect(),
+        Some(Rep::Custom(list)) => {
+            list.iter().map(|(name, _)| (name.clone(), info[name.as_str()].clone())).collect()
+        }
         _ => info,
     }
 }

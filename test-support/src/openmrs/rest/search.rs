@@ -26,7 +26,8 @@ impl Rest<'_> {
         if asked.is_empty() {
             return Err(not_supported());
         }
-        let sought = self.call.param("q").or(self.call.param("identifier")).unwrap_or_default().trim().to_lowercase();
+        let sought =
+            self.call.param("q").or(self.call.param("identifier")).unwrap_or_default().trim().to_lowercase();
         let with_dead = self.call.param("includeDead") == Some("true");
         let tables = &self.state.tables;
         let found: Vec<Thing<'_>> = if sought.chars().count() < 2 {
@@ -60,14 +61,20 @@ impl Rest<'_> {
         let start = self.call.param("startIndex").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
         if start > found.len() {
             let raw = format!("fromIndex({start}) > toIndex({})", found.len());
-            return Err(failure(500, "java.lang.IllegalArgumentException", &raw, "java.util.AbstractList:509"));
+            return Err(failure(
+                500,
+                "java.lang.IllegalArgumentException",
+                &raw,
+                "java.util.AbstractList:509",
+            ));
         }
         let rep = match self.call.param("v") {
             None => Rep::Ref,
             asked => Rep::asked(asked)?,
         };
         let page = found.iter().skip(start).take(limit);
-        let results: Vec<Value> = page.map(|thing| render(thing, &rep, self.view())).collect::<Result<_, _>>()?;
+        let results: Vec<Value> =
+            page.map(|thing| render(thing, &rep, self.view())).collect::<Result<_, _>>()?;
         let mut body = json!({"results": results});
         let mut links = Vec::new();
         if start + limit < found.len() {

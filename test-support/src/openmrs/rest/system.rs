@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Rest, metadata_id,
-    things::{TABLES, Thing},
-};
+use super::{Rest, kinds::TABLES, metadata_id, things::Thing};
 use crate::openmrs::{
     auth::null_pointer,
     http::{Answer, Reply, no_such_object, not_supported, statement_refused},
@@ -79,7 +76,9 @@ impl Rest<'_> {
     /// Types, locations, concepts and settings: read only.
     pub(super) fn metadata(&mut self, path: &[&str]) -> Answer {
         let (name, rest) = path.split_first().map_or(("", &[][..]), |(name, rest)| (*name, rest));
-        let Some(table) = TABLES.iter().find(|table| table.path == name) else { return Err(no_such_object()) };
+        let Some(table) = TABLES.iter().find(|table| table.path == name) else {
+            return Err(no_such_object());
+        };
         match table.privilege {
             "" => self.caller.rest_any(&self.origin)?,
             privilege => self.allow(&[privilege])?,
@@ -92,11 +91,16 @@ impl Rest<'_> {
             ("GET", []) => {
                 let sought = self.call.param("q").unwrap_or_default().to_lowercase();
                 let named = |row: &&Value| {
-                    let shown = ["display", "name", "property", "moduleId"].map(|key| text(row, key).to_lowercase());
+                    let shown =
+                        ["display", "name", "property", "moduleId"].map(|key| text(row, key).to_lowercase());
                     shown.iter().any(|name| name.contains(&sought))
                 };
-                let rows: Vec<Thing<'_>> =
-                    metadata().table(table.name).iter().filter(named).map(|row| Thing::Row(table, row)).collect();
+                let rows: Vec<Thing<'_>> = metadata()
+                    .table(table.name)
+                    .iter()
+                    .filter(named)
+                    .map(|row| Thing::Row(table, row))
+                    .collect();
                 self.list(&rows)
             }
             _ => Err(not_supported()),
@@ -116,16 +120,18 @@ impl Rest<'_> {
                         self.show(200, &Thing::Row(table, row))
                     }
                     None => {
-                        let rows: Vec<_> = metadata().table(name).iter().map(|row| Thing::Row(table, row)).collect();
+                        let rows: Vec<_> =
+                            metadata().table(name).iter().map(|row| Thing::Row(table, row)).collect();
                         self.list(&rows)
                     }
                 }
             }
             ("GET", ["nextIdentifier"]) => {
                 self.allow(&["Edit Patient Identifiers"])?;
-                let known = metadata().table("identifiersource").iter().any(|row| {
-                    self.call.param("source") == Some(row["numericId"].to_string().as_str())
-                });
+                let known = metadata()
+                    .table("identifiersource")
+                    .iter()
+                    .any(|row| self.call.param("source") == Some(row["numericId"].to_string().as_str()));
                 if !known {
                     return no_source();
                 }
@@ -179,16 +185,24 @@ impl Rest<'_> {
             ("GET", [uuid]) => {
                 self.allow(&["Get Relationships"])?;
                 let id = Id::from(*uuid);
-                let row = tables.relationships.iter().find(|row| row.uuid == id).ok_or_else(no_such_object)?;
+                let row =
+                    tables.relationships.iter().find(|row| row.uuid == id).ok_or_else(no_such_object)?;
                 self.show(200, &Thing::Relationship(row))
             }
             ("POST", []) => {
                 let body = self.body()?;
                 let by = self.allow(&["Add Relationships"])?;
-                let person = |key: &str| self.find_patient(body.get(key).and_then(super::reference).unwrap_or_default());
+                let person = |key: &str| {
+                    self.find_patient(body.get(key).and_then(super::reference).unwrap_or_default())
+                };
                 let (a, b) = (person("personA")?, person("personB")?);
-                let kind = metadata_id("relationshiptype", body.get("relationshipType")).ok_or_else(no_such_object)?;
-                let start = body.get("startDate").and_then(Value::as_str).and_then(time::parse_rest).map(time::instant);
+                let kind = metadata_id("relationshiptype", body.get("relationshipType"))
+                    .ok_or_else(no_such_object)?;
+                let start = body
+                    .get("startDate")
+                    .and_then(Value::as_str)
+                    .and_then(time::parse_rest)
+                    .map(time::instant);
                 let uuid = self.chosen(&body);
                 if self.state.tables.relationships.iter().any(|row| row.uuid == uuid) {
                     return Err(duplicate(&uuid));
@@ -222,7 +236,8 @@ impl Rest<'_> {
                 self.allow(&["Get Patient Cohorts"])?;
                 let place = position(uuid, &self.state.tables.cohorts)?;
                 let cohort = &self.state.tables.cohorts[place];
-                let rows: Vec<_> = (0..cohort.members.len()).map(|at| Thing::Membership(cohort, at)).collect();
+                let rows: Vec<_> =
+                    (0..cohort.members.len()).map(|at| Thing::Membership(cohort, at)).collect();
                 self.list(&rows)
             }
             ("POST", []) => {
@@ -235,7 +250,13 @@ impl Rest<'_> {
                 let field = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
                 let (name, description) = (field("name").unwrap_or_default(), field("description"));
                 let audit = Audit::new(by, self.call.now);
-                self.state.tables.cohorts.push(Cohort { uuid, name, description, members: Vec::new(), audit });
+                self.state.tables.cohorts.push(Cohort {
+                    uuid,
+                    name,
+                    description,
+                    members: Vec::new(),
+                    audit,
+                });
                 let row = &self.state.tables.cohorts[self.state.tables.cohorts.len() - 1];
                 self.show(201, &Thing::Cohort(row))
             }
@@ -257,7 +278,8 @@ impl Rest<'_> {
 }
 
 fn no_source() -> Answer {
-    let raw = "Cannot invoke \"org.openmrs.module.idgen.IdentifierSource.getId()\" because \"source\" is null";
+    let raw =
+        "Cannot invoke \"org.openmrs.module.idgen.IdentifierSource.getId()\" because \"source\" is null";
     null_pointer(raw, "org.openmrs.module.idgen.service.BaseIdentifierSourceService:167")
 }
 

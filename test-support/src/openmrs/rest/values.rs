@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
+    kinds::{Table, known},
     represent::View,
-    things::{Node, Table, Thing, known, row},
+    things::{Node, Thing, row},
 };
 use crate::openmrs::{
     ids::Id,
@@ -77,23 +78,43 @@ pub fn person_property<'a>(p: &'a Patient, name: &str, view: View<'a>) -> Option
         "birthdateEstimated" => p.row.estimated.into(),
         "dead" => p.row.dead.into(),
         "deathDate" => p.row.death_date.map(time::rest_local).into(),
-        "causeOfDeath" => return Some(p.row.cause.as_ref().map_or(Node::Value(Value::Null), |id| row("concept", &id.to_string()))),
+        "causeOfDeath" => {
+            return Some(
+                p.row.cause.as_ref().map_or(Node::Value(Value::Null), |id| row("concept", &id.to_string())),
+            );
+        }
         "causeOfDeathNonCoded" => p.row.cause_text.as_deref().into(),
         "birthtime" => Value::Null,
         "deathdateEstimated" => false.into(),
-        "preferredName" => return Some(p.shown_name().map_or(Node::Value(Value::Null), |part| Node::Thing(Thing::Name(p, part)))),
+        "preferredName" => {
+            return Some(
+                p.shown_name().map_or(Node::Value(Value::Null), |part| Node::Thing(Thing::Name(p, part))),
+            );
+        }
         "preferredAddress" => {
-            return Some(p.shown_address().map_or(Node::Value(Value::Null), |part| Node::Thing(Thing::Address(p, part))));
+            return Some(
+                p.shown_address()
+                    .map_or(Node::Value(Value::Null), |part| Node::Thing(Thing::Address(p, part))),
+            );
         }
         "names" => return Some(Node::Things(p.live_names().map(|part| Thing::Name(p, part)).collect())),
-        "addresses" => return Some(Node::Things(p.live_addresses().map(|part| Thing::Address(p, part)).collect())),
-        "attributes" => return Some(Node::Things(p.live_attributes().map(|part| Thing::Attribute(p, part)).collect())),
+        "addresses" => {
+            return Some(Node::Things(p.live_addresses().map(|part| Thing::Address(p, part)).collect()));
+        }
+        "attributes" => {
+            return Some(Node::Things(p.live_attributes().map(|part| Thing::Attribute(p, part)).collect()));
+        }
         _ => return None,
     }))
 }
 
 /// A property of a row of metadata.
-pub fn row_property<'a>(table: &'static Table, found: &'a Value, name: &str, origin: &str) -> Option<Node<'a>> {
+pub fn row_property<'a>(
+    table: &'static Table,
+    found: &'a Value,
+    name: &str,
+    origin: &str,
+) -> Option<Node<'a>> {
     let value = |value: Value| Some(Node::Value(value));
     let rows = |table: &'static str, uuids: &Value| {
         let uuids = uuids.as_array().map_or(&[][..], Vec::as_slice).iter().filter_map(Value::as_str);
@@ -103,8 +124,12 @@ pub fn row_property<'a>(table: &'static Table, found: &'a Value, name: &str, ori
     match (table.name, name) {
         ("concept", "name") => Some(Node::Thing(Thing::concept_name(found))),
         ("concept", "names") => Some(Node::Things(vec![Thing::concept_name(found)])),
-        ("concept", "datatype") => Some(Node::Thing(Thing::Row(known("conceptdatatype"), &found["datatype"]))),
-        ("concept", "conceptClass") => Some(Node::Thing(Thing::Row(known("conceptclass"), &found["conceptClass"]))),
+        ("concept", "datatype") => {
+            Some(Node::Thing(Thing::Row(known("conceptdatatype"), &found["datatype"])))
+        }
+        ("concept", "conceptClass") => {
+            Some(Node::Thing(Thing::Row(known("conceptclass"), &found["conceptClass"])))
+        }
         ("concept", "answers" | "setMembers") => rows("concept", &found[name]),
         ("concept", "version") => value(Value::Null),
         ("concept", "retired") => value(false.into()),
@@ -133,7 +158,11 @@ pub fn row_property<'a>(table: &'static Table, found: &'a Value, name: &str, ori
 
 /// `Community Referral 11/24/2026`.
 pub fn encounter_display(encounter: &Encounter) -> String {
-    format!("{} {}", name_of("encountertype", &encounter.kind), time::local(encounter.at).strftime("%m/%d/%Y"))
+    format!(
+        "{} {}",
+        name_of("encountertype", &encounter.kind),
+        time::local(encounter.at).strftime("%m/%d/%Y")
+    )
 }
 
 /// `Home Visit @ Ahero Dispensary - 11/23/2026 08:00 AM`.
