@@ -213,6 +213,8 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::change::Flow;
 
@@ -313,6 +315,46 @@ mod tests {
         assert_eq!((report.id.kind.as_str(), flows(&report)), (REPORT, vec![Flow::Documents]));
         let gone = shape.deleted("r", "2-b", None);
         assert_eq!(gone.iter().map(|r| r.id.kind.as_str()).collect::<Vec<_>>(), ["person", "report"]);
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "person|contact|true|[0-9]{4}-[0-9]{2}(-[0-9]{2})?|\\PC{0,6}".prop_map(Value::from),
+        ];
+        let key = "_id|_rev|_deleted|type|contact_type|name|sex|phone|parent|muted|external_id|date_of_(birth|death)|[a-z]{1,3}";
+        leaf.prop_recursive(3, 24, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(key, inner, 0..6)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_document_is_read_or_refused_and_its_fields_can_be_written_back(
+            mut doc in json_value(),
+            person in any::<bool>(),
+        ) {
+            let shape = shape();
+            if let (Value::Object(map), true) = (&mut doc, person) {
+                map.extend([("_id", "a"), ("_rev", "1-a"), ("type", "person")].map(|(k, v)| (k.to_owned(), v.into())));
+            }
+            if let Ok(Some(record)) = shape.record(doc) {
+                for change in shape.changes(&record).unwrap() {
+                    let mut copy = json!({});
+                    for (name, value) in &patient(&change).fields {
+                        shape.fields.write(&mut copy, name, value, 0);
+                        let back = shape.fields.read_one(&copy, name);
+                        prop_assert_eq!(back.as_ref(), shape.fields.writable_path(name).map(|_| value));
+                    }
+                }
+            }
+        }
     }
 
     #[test]

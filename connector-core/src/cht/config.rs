@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -141,6 +142,8 @@ impl Default for Search {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeedOptions {
+    /// Most changes in one answer.
+    pub page: usize,
     /// Pause between two polls that found nothing more.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
@@ -153,7 +156,7 @@ pub struct FeedOptions {
 
 impl Default for FeedOptions {
     fn default() -> Self {
-        Self { every: Duration::from_secs(1), longpoll: Duration::ZERO }
+        Self { page: 500, every: Duration::from_secs(1), longpoll: Duration::ZERO }
     }
 }
 
@@ -199,6 +202,10 @@ pub struct Http {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub timeout: Duration,
+    /// The longest answer that is read into memory, in bytes. A longer page of changes is asked for in smaller ones.
+    pub longest: usize,
+    /// Further root certificate, PEM.
+    pub root_certificate: Option<String>,
     /// Most requests at a time.
     pub concurrency: usize,
     /// Most requests a second; 0 is no limit.
@@ -211,7 +218,14 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), concurrency: 4, rate: 0, probe: Duration::from_secs(60) }
+        Self {
+            timeout: Duration::from_secs(30),
+            longest: 64 << 20,
+            root_certificate: None,
+            concurrency: 4,
+            rate: 0,
+            probe: Duration::from_secs(60),
+        }
     }
 }
 
@@ -278,8 +292,10 @@ impl ChtConfig {
         if !(1..=1000).contains(&self.writes.batch) {
             report.add("writes.batch", "must be 1 to 1000; 100 suits most servers");
         }
-        if self.http.concurrency == 0 {
-            report.add("http.concurrency", "must be at least 1");
+        for (path, value) in [("http.concurrency", self.http.concurrency), ("feed.page", self.feed.page)] {
+            if value == 0 {
+                report.add(path, "must be at least 1");
+            }
         }
         if self.http.timeout.is_zero() {
             report.add("http.timeout", "must be longer than 0s");
@@ -306,12 +322,14 @@ impl ConnectorConfig for ChtConfig {
         let options = HttpOptions {
             timeout: self.http.timeout,
             connections: self.http.concurrency,
+            root_certificate: self.http.root_certificate.clone().map(String::into_bytes),
             ..HttpOptions::default()
         };
         let client = wiring.transport(name, &options).map_err(|text| ("http", text)).and_then(|transport| {
             ChtClient::builder(&self.url)
                 .credentials(Credentials::session(&self.user, self.password.0.clone()))
                 .database(&self.database)
+                .max_body(self.http.longest)
                 .transport(transport)
                 .build()
                 .map_err(|error| (path_of(&error), error.to_string()))
@@ -343,6 +361,7 @@ impl ConnectorConfig for ChtConfig {
             create: self.create,
             placement: self.place,
             search: self.search,
+            page: AtomicUsize::new(self.feed.page),
             feed: self.feed,
             writes: self.writes,
             http: self.http,

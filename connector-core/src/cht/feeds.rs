@@ -4,6 +4,7 @@
 //! unreadable; and that all ways of reading give the body of [`changes`](super::changes).
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 
 use cht_core_client::Error;
 use cht_core_client::bulk::DocRow;
@@ -26,22 +27,28 @@ const CANDIDATES: usize = 50;
 
 impl Cht {
     pub(super) async fn read_feed(&self, after: Option<&str>, limit: usize) -> Result<Page, Fault> {
+        let limit = limit.min(self.page.load(Ordering::Relaxed)).max(1);
         let changes = self
             .client
             .medic()
             .changes()
             .since(after.map_or_else(Seq::start, Seq::kept))
-            .limit(limit.max(1))
+            .limit(limit)
             .include_docs()
             .selector(self.shape.selector());
         let page = match self.feed.longpoll {
             none if none.is_zero() => changes.page().await,
             wait => changes.timeout(wait).wait().await,
         };
+        let next_limit = match &page {
+            Err(Error::Unreadable { .. }) => limit / 2,
+            _ => limit * 2,
+        };
+        self.page.store(next_limit.clamp(1, self.feed.page), Ordering::Relaxed);
         let page = page.map_err(|error| fault(&error))?;
         let mut out = Page {
             next: page.last_seq.as_str().to_owned(),
-            more: page.pending.map_or(page.rows.len() >= limit.max(1), |pending| pending > 0),
+            more: page.pending.map_or(page.rows.len() >= limit, |pending| pending > 0),
             ..Page::default()
         };
         for row in page.rows {
@@ -114,8 +121,7 @@ impl Cht {
             return Ok(vec![]);
         }
         let ids: Vec<RecordId> = ids.into_iter().map(|id| RecordId::person(&self.shape.system, id)).collect();
-        let found = self.read(&ids).await?;
-        Ok(found.into_iter().flatten().filter(|record| !record.deleted).collect())
+        Ok(self.read(&ids).await?.into_iter().flatten().collect())
     }
 
     /// Contacts that hold the identifier where the configuration says that it stands.

@@ -17,6 +17,7 @@ mod pace;
 mod place;
 
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -48,6 +49,8 @@ struct Cht {
     writes: Writes,
     http: Http,
     pace: Pace,
+    /// Changes in the next answer: fewer after one that was too long.
+    page: AtomicUsize,
     /// Whether it is reached over TLS.
     encrypted: bool,
     /// What the last check found.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use connector_core::change::{Body, Change, Gone, Patient, Record, RecordId};
 use connector_core::cht::ChtConfig;
-use connector_core::clock::{Clock, ManualClock};
+use connector_core::clock::ManualClock;
 use connector_core::config::ConfigReport;
 use connector_core::connector::{
     Command, Connector, ConnectorConfig, Fault, Finding, Known, Outcome, Receipt, Task,
 };
+use connector_core::transport::Wiring;
 use serde_json::{Value, json};
 use test_support::cht::{Cht, Options, Sentinel};
 use test_support::clock::Clock as StandinClock;
@@ -38,14 +39,10 @@ pub fn config(change: Value) -> Value {
     config
 }
 
-fn build(
-    config: Value,
-    standin: InProcess,
-    core: Arc<dyn Clock>,
-) -> Result<Arc<dyn Connector>, Vec<(String, String)>> {
+pub fn build(config: Value, wiring: &Wiring) -> Result<Arc<dyn Connector>, Vec<(String, String)>> {
     let config: ChtConfig = serde_json::from_value(config).unwrap();
     let mut report = ConfigReport::new("cht");
-    let connector = config.build("cht", &wiring(core, [("cht", standin)]), &mut report);
+    let connector = config.build("cht", wiring, &mut report);
     connector.ok_or_else(|| report.problems().iter().map(|p| (p.path.clone(), p.text.clone())).collect())
 }
 
@@ -78,7 +75,7 @@ impl World {
         let faults = Faults::none();
         let standin = InProcess::new(cht.router(), faults.clone(), clock.clone());
         let core = Arc::new(ManualClock::new(START));
-        let connector = build(config(change), standin, core).unwrap();
+        let connector = build(config(change), &wiring(core, [("cht", standin)])).unwrap();
         Self { cht, faults, clock, connector }
     }
 
@@ -211,10 +208,10 @@ async fn a_configuration_is_refused_with_all_its_problems() {
         "external_id": {"plain": "a:b"}, "create": {"type": "person", "set": {"_id": "x", "parent": "y"}},
         "only": {"role": ["patient"]}, "read_only": ["nothing"],
         "place": {"rules": [{"field": "village"}, {"field": "location", "external_id_prefix": "openmrs:"}]},
-        "writes": {"batch": 0}, "http": {"concurrency": 0}, "feed": {"longpoll": "1m"},
+        "writes": {"batch": 0}, "http": {"concurrency": 0}, "feed": {"longpoll": "1m", "page": 0},
     }));
     let core = Arc::new(ManualClock::new(START));
-    let problems = build(wrong, standin, core).err().unwrap();
+    let problems = build(wrong, &wiring(core, [("cht", standin)])).err().unwrap();
     let paths: Vec<&str> = problems.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(
         paths,
@@ -232,6 +229,7 @@ async fn a_configuration_is_refused_with_all_its_problems() {
             "cht.place.types",
             "cht.writes.batch",
             "cht.http.concurrency",
+            "cht.feed.page",
             "cht.feed.longpoll",
             "cht.url",
         ]
@@ -262,6 +260,54 @@ async fn the_feed_gives_people_and_goes_on_where_it_stopped() {
     assert_eq!((seen.len(), pages), (25, 3));
     assert_eq!(seen, (0..25).map(|n| format!("p-{n}")).collect::<Vec<_>>());
     assert!(world.patients(after.as_deref()).await.0.is_empty());
+}
+
+#[tokio::test]
+async fn a_page_that_is_too_long_is_asked_for_in_smaller_ones() {
+    let world = World::with(json!({"http": {"longest": 20_000}}));
+    for n in 0..8 {
+        world.person(&format!("p-{n}"), json!({"notes": "x".repeat(5_000)}));
+    }
+    let (mut after, mut seen, mut failed) = (None::<String>, vec![], 0);
+    loop {
+        match world.connector.poll("changes", after.as_deref(), 8).await {
+            Ok(page) => {
+                seen.extend(page.records.iter().map(|r| r.id.id.clone()));
+                after = Some(page.next);
+                if !page.more {
+                    break;
+                }
+            }
+            Err(fault) => {
+                assert!(matches!(fault, Fault::Retry { .. }), "{fault}");
+                failed += 1;
+            }
+        }
+    }
+    assert_eq!(seen, (0..8).map(|n| format!("p-{n}")).collect::<Vec<_>>());
+    assert!(failed > 0);
+}
+
+#[tokio::test]
+async fn whole_documents_come_out_by_configured_types() {
+    let world = World::with(json!({"documents": ["data_record", "clinic"]}));
+    world.cht.edit("r-1", json!({"type": "data_record", "form": "V", "fields": {"a": 1}}));
+    world.person("p-1", json!({}));
+    let page = world.connector.poll("changes", None, 100).await.unwrap();
+    let kinds: Vec<(&str, &str)> =
+        page.records.iter().map(|r| (r.id.kind.as_str(), r.id.id.as_str())).collect();
+    assert_eq!(kinds, [("place", "area"), ("report", "r-1"), ("person", "p-1")]);
+    let report = &page.records[1];
+    let change = world.connector.changes(report).unwrap().remove(0);
+    assert_eq!(change.body, Body::Document(report.body.clone()));
+    assert_eq!(world.read(&report.id).await.as_ref(), Some(report));
+    assert_eq!(world.read(&RecordId::person("cht", "r-1")).await, None, "a report is no person");
+
+    world.cht.delete("r-1");
+    let page = world.connector.poll("changes", Some(&page.next), 100).await.unwrap();
+    let gone = page.records.iter().find(|r| r.id == report.id).unwrap();
+    let change = world.connector.changes(gone).unwrap().remove(0);
+    assert_eq!(change.body, Body::Document(json!({"_id": "r-1", "_deleted": true})));
 }
 
 #[tokio::test]

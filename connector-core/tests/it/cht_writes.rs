@@ -1,15 +1,23 @@
 //! Writing into the CHT: once, under every fault, and settled by what is stored.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use cht_core_client::transport::{Body as AnswerBody, Transport, TransportError};
 use connector_core::change::{Patient, RecordId};
+use connector_core::clock::ManualClock;
 use connector_core::connector::{Command, Confirmed, Outcome, Receipt, Task};
-use connector_core::transport::before;
-use serde_json::json;
+use connector_core::transport::{Wiring, before};
+use serde_json::{Value, json};
+use test_support::cht::Cht;
 use test_support::clock::Clock;
-use test_support::fault::{Action, Outage, Plan, Rule};
+use test_support::fault::{Action, InProcess, Outage, Plan, Rule};
 
-use crate::cht::{BULK, PERSON, START, World, done, patient, task};
+use crate::cht::{BULK, PERSON, START, World, build, config, done, patient, task};
+use crate::inprocess::InProcessTransport;
 
 #[tokio::test]
 async fn a_person_made_here_names_its_counterpart() {
@@ -100,6 +108,49 @@ async fn a_repeat_looks_before_it_writes() {
     world.faults.set(Plan::default().with(Rule::on("POST", "*/_all_docs", Action::Reset)));
     assert_eq!(world.deliver_again(&old).await, Outcome::Unknown);
     assert_eq!(world.requests("_bulk_docs"), 1, "for the new one only");
+}
+
+/// A clerk who edits each contact in the moment after it was written.
+#[derive(Clone)]
+struct BusyClerk(InProcessTransport, Arc<Cht>);
+
+impl fmt::Debug for BusyClerk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BusyClerk")
+    }
+}
+
+#[async_trait]
+impl Transport for BusyClerk {
+    async fn send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<AnswerBody>, TransportError> {
+        let writes = request.uri().path().ends_with("/_bulk_docs");
+        let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let answer = self.0.send(request).await;
+        for doc in body["docs"].as_array().into_iter().flatten().filter(|_| writes) {
+            self.1.edit(doc["_id"].as_str().unwrap(), json!({"phone": "+254711111111"}));
+        }
+        answer
+    }
+}
+
+#[tokio::test]
+async fn an_edit_between_write_and_read_back_is_in_the_receipt() {
+    let world = World::new();
+    let standin = InProcess::new(world.cht.router(), world.faults.clone(), world.clock.clone());
+    let clerk = BusyClerk(InProcessTransport(standin), world.cht.clone());
+    let wiring = Wiring::new(
+        Arc::new(ManualClock::new(START)),
+        Arc::new(move |_, _| Ok(Arc::new(clerk.clone()) as Arc<dyn Transport>)),
+    );
+    let world = World { connector: build(config(json!({})), &wiring).unwrap(), ..world }.checked().await;
+    let record = done(world.deliver(&world.plan_create("u-1", &PERSON, START)).await);
+    assert_eq!((&record.body["phone"], &record.body["name"]), (&json!("+254711111111"), &json!("Zuri Test")));
+    let update = world.plan_update(&record, &[("name", "New Name")]).unwrap();
+    let record = done(world.deliver(&update).await);
+    assert_eq!(Some(record), world.read(&RecordId::person("cht", doc_id(&update))).await);
 }
 
 #[tokio::test]
