@@ -13,7 +13,7 @@ use super::{
     http::{Fail, JSON, Reply, Req},
     mango, seq,
     state::State,
-    store::{Current, Db},
+    store::Current,
 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -44,9 +44,14 @@ pub(super) struct Feed {
     heartbeat: Option<Duration>,
 }
 
-/// A part of the feed as JSON rows.
+/// How many rows a connection that stays open sends at a time.
+const ROWS_AT_ONCE: u64 = 200;
+
+/// A part of the feed: its rows in the form of the mode.
+#[derive(Default)]
 struct Page {
-    rows: Vec<String>,
+    text: String,
+    rows: u64,
     last: u64,
     pending: u64,
 }
@@ -122,12 +127,16 @@ impl Feed {
         }
     }
 
-    fn row(&self, state: &State, seq: u64, current: &Current<'_>) -> String {
-        let mut row = format!(
-            r#"{{"seq":"{}","id":{},"changes":["#,
-            state.seq_text(seq),
-            Value::from(current.id.as_ref())
-        );
+    fn add_row(&self, state: &State, page: &mut Page, seq: u64, current: &Current<'_>) {
+        let row = &mut page.text;
+        match self.mode {
+            Mode::EventSource => row.push_str("data: "),
+            Mode::Normal | Mode::Longpoll if page.rows > 0 => row.push_str(",\n"),
+            Mode::Normal | Mode::Longpoll | Mode::Continuous => {}
+        }
+        page.rows += 1;
+        let id = Value::from(current.id.as_ref());
+        let _ = write!(row, r#"{{"seq":"{}","id":{id},"changes":["#, state.seq_text(seq));
         let revs = if self.all_leaves { current.leaf_revs() } else { vec![current.rev] };
         for (at, rev) in revs.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
@@ -138,85 +147,72 @@ impl Feed {
             row.push_str(r#","deleted":true"#);
         }
         if self.include_docs {
-            let _ = write!(row, r#","doc":{}"#, current.text());
+            row.push_str(r#","doc":"#);
+            current.write_text(row);
         }
         row.push('}');
-        row
+        match self.mode {
+            Mode::Continuous => row.push('\n'),
+            Mode::EventSource => row.push_str("\n\n"),
+            Mode::Normal | Mode::Longpoll => {}
+        }
     }
 
     /// What the feed holds after `since`.
     fn page(&self, state: &State, since: u64, limit: u64) -> Page {
-        let Some(db) = state.db(&self.db) else { return Page { rows: Vec::new(), last: since, pending: 0 } };
+        let mut page = Page { last: since, ..Page::default() };
+        let Some(db) = state.db(&self.db) else { return page };
+        if matches!(self.mode, Mode::Normal | Mode::Longpoll) {
+            page.text.push_str("{\"results\":[\n");
+        }
         if self.descending {
-            return self.newest_first(state, db, limit);
-        }
-        let mut rows = Vec::new();
-        let mut last = since;
-        while (rows.len() as u64) < limit {
-            let Some((seq, current)) = db.after(last) else {
-                last = db.seq.max(since);
-                break;
-            };
-            last = seq;
-            if self.fits(&current) {
-                rows.push(self.row(state, seq, &current));
+            page.last = 0;
+            let fitting = db.newest_first().filter(|(_, current)| self.fits(current));
+            for (seq, current) in fitting.take(limit as usize) {
+                page.last = seq;
+                self.add_row(state, &mut page, seq, &current);
             }
+            page.pending = db.pending(0);
+        } else {
+            while page.rows < limit {
+                let Some((seq, current)) = db.after(page.last) else {
+                    page.last = db.seq.max(since);
+                    break;
+                };
+                page.last = seq;
+                if self.fits(&current) {
+                    self.add_row(state, &mut page, seq, &current);
+                }
+            }
+            page.pending = db.pending(if matches!(self.filter, Filter::Ids(_)) { since } else { page.last });
         }
-        let pending =
-            if matches!(self.filter, Filter::Ids(_)) { db.pending(since) } else { db.pending(last) };
-        Page { rows, last, pending }
-    }
-
-    fn newest_first(&self, state: &State, db: &Db, limit: u64) -> Page {
-        let found: Vec<(u64, String)> = db
-            .newest_first()
-            .filter(|(_, current)| self.fits(current))
-            .take(limit as usize)
-            .map(|(seq, current)| (seq, self.row(state, seq, &current)))
-            .collect();
-        let last = found.last().map_or(0, |(seq, _)| *seq);
-        Page { rows: found.into_iter().map(|(_, row)| row).collect(), last, pending: db.pending(0) }
-    }
-
-    fn page_text(&self, state: &State, page: &Page, opening: bool) -> String {
-        let mut text = String::with_capacity(page.rows.iter().map(|row| row.len() + 2).sum::<usize>() + 128);
-        if opening {
-            text.push_str("{\"results\":[\n");
+        if matches!(self.mode, Mode::Normal | Mode::Longpoll) {
+            let last = state.seq_text(page.last);
+            let _ = write!(page.text, "\n],\n\"last_seq\":\"{last}\",\"pending\":{}}}\n", page.pending);
         }
-        text.push_str(&page.rows.join(",\n"));
-        let last = state.seq_text(page.last);
-        let _ = write!(text, "\n],\n\"last_seq\":\"{last}\",\"pending\":{}}}\n", page.pending);
-        text
+        page
     }
 
     /// The answer, if it need not wait.
     pub fn at_once(&self, state: &State, may_wait: bool) -> Option<Reply> {
-        let page = self.page(state, self.since, self.limit);
+        if may_wait && matches!(self.mode, Mode::Continuous | Mode::EventSource) {
+            return None;
+        }
+        let mut page = self.page(state, self.since, self.limit);
         match self.mode {
+            Mode::Longpoll if page.rows == 0 && may_wait => None,
+            Mode::Longpoll => Some(Reply::new(200, JSON, page.text)),
+            Mode::EventSource => Some(Reply::new(200, "text/event-stream", page.text)),
+            Mode::Continuous => {
+                page.text.push_str(&end_line(state, &page));
+                Some(Reply::new(200, JSON, page.text))
+            }
             Mode::Normal => {
-                let reply = Reply::new(200, JSON, self.page_text(state, &page, true));
-                let reply = reply.with("etag", format!("\"{:X}\"", super::generated::mix(page.last)));
+                let etag = format!("\"{:X}\"", super::generated::mix(page.last));
+                let reply = Reply::new(200, JSON, page.text).with("etag", etag);
                 Some(if self.db == "medic" { reply } else { reply.with("www-authenticate", "Cookie") })
             }
-            Mode::Longpoll if !page.rows.is_empty() || !may_wait => {
-                Some(Reply::new(200, JSON, self.page_text(state, &page, true)))
-            }
-            Mode::Continuous if !may_wait => {
-                let end = self.end_line(state, &page);
-                let rows = page.rows.iter().map(|row| format!("{row}\n")).collect::<String>();
-                Some(Reply::new(200, JSON, rows + &end))
-            }
-            Mode::EventSource if !may_wait => {
-                let rows = page.rows.iter().map(|row| format!("data: {row}\n\n")).collect::<String>();
-                Some(Reply::new(200, "text/event-stream", rows))
-            }
-            Mode::Longpoll | Mode::Continuous | Mode::EventSource => None,
         }
-    }
-
-    fn end_line(&self, state: &State, page: &Page) -> String {
-        let end = json!({ "last_seq": state.seq_text(page.last), "pending": page.pending });
-        format!("{end}\n")
     }
 
     /// The answer that stays open: rows as they come, heartbeats in between.
@@ -252,39 +248,37 @@ impl Feed {
         };
         loop {
             changed.mark_unchanged();
-            let (page, closing) = cht.with_state(|state| {
-                let page = self.page(state, since, self.limit - sent);
-                let closing = match self.mode {
-                    Mode::Longpoll => self.page_text(state, &page, false),
-                    Mode::Normal | Mode::Continuous | Mode::EventSource => self.end_line(state, &page),
-                };
-                (page, closing)
+            let limit =
+                (self.limit - sent).min(if self.mode == Mode::Longpoll { u64::MAX } else { ROWS_AT_ONCE });
+            let (page, end) = cht.with_state(|state| {
+                let page = self.page(state, since, limit);
+                let end = end_line(state, &page);
+                (page, end)
             });
             since = page.last;
-            if self.mode == Mode::Longpoll && !page.rows.is_empty() {
-                let _ = sender.send(closing.into()).await;
-                return;
-            }
-            for row in &page.rows {
-                let row = if self.mode == Mode::EventSource {
-                    format!("data: {row}\n\n")
-                } else {
-                    format!("{row}\n")
-                };
-                if sender.send(row.into()).await.is_err() {
+            sent += page.rows;
+            if self.mode == Mode::Longpoll {
+                if page.rows > 0 {
+                    let _ = sender.send(rest_of(&page)).await;
                     return;
                 }
+            } else if page.rows > 0 && sender.send(page.text.into()).await.is_err() {
+                return;
             }
-            sent += page.rows.len() as u64;
-            let full = sent >= self.limit;
-            let waited = if full { Wait::Over } else { self.wait(&mut changed, &sender, &beat).await };
-            match waited {
-                Wait::Changed => {}
-                Wait::Gone => return,
-                Wait::Over => {
-                    if self.mode != Mode::EventSource {
-                        let _ = sender.send(closing.into()).await;
-                    }
+            let waited = match page.rows {
+                _ if sent >= self.limit => Wait::Over,
+                rows if rows == limit => Wait::Changed,
+                _ => self.wait(&mut changed, &sender, &beat).await,
+            };
+            match (waited, self.mode) {
+                (Wait::Changed, _) => {}
+                (Wait::Gone, _) | (Wait::Over, Mode::EventSource) => return,
+                (Wait::Over, Mode::Longpoll) => {
+                    let _ = sender.send(cht.with_state(|state| rest_of(&self.page(state, since, 0)))).await;
+                    return;
+                }
+                (Wait::Over, Mode::Normal | Mode::Continuous) => {
+                    let _ = sender.send(end.into()).await;
                     return;
                 }
             }
@@ -313,6 +307,16 @@ impl Feed {
             }
         }
     }
+}
+
+fn end_line(state: &State, page: &Page) -> String {
+    let end = json!({ "last_seq": state.seq_text(page.last), "pending": page.pending });
+    format!("{end}\n")
+}
+
+/// A page whose opening was sent before.
+fn rest_of(page: &Page) -> Bytes {
+    page.text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default().into()
 }
 
 enum Wait {

@@ -128,7 +128,9 @@ fn get_doc(state: &State, name: &str, id: &str, req: &Req) -> Result<Reply, Fail
             let rev = Rev::parse(rev).ok_or_else(|| Fail::couch(400, "bad_request", "Invalid rev format"))?;
             let node = tree.find(rev).ok_or_else(|| missing("missing"))?;
             let body = node.body.as_deref().ok_or_else(|| missing("missing"))?;
-            (rev, store::text(id, rev, node.deleted, body))
+            let mut text = String::new();
+            store::write_text(&mut text, id, rev, node.deleted, body);
+            (rev, text)
         }
         _ if current.deleted => return Err(missing("deleted")),
         _ => (current.rev, current.text()),
@@ -277,7 +279,7 @@ fn as_object(value: Value) -> Result<Json, Fail> {
 
 fn bulk_docs(state: &mut State, name: &str, req: &Req, user: &User, now: i64) -> Result<Reply, Fail> {
     let mut body = req.json()?;
-    let Value::Array(docs) = body["docs"].take() else {
+    let Some(Value::Array(docs)) = body.get_mut("docs").map(Value::take) else {
         return Err(Fail::reason(400, "bad_request", "POST body must include `docs` parameter."));
     };
     if body["new_edits"] == false {
@@ -499,7 +501,7 @@ fn find(state: &State, name: &str, req: &Req) -> Result<Reply, Fail> {
     let after = body["bookmark"].as_str().and_then(read_bookmark).unwrap_or_default();
     let (mut docs, mut examined, mut last) = (Vec::new(), 0, None);
     for current in db.live().filter(|current| *current.id > *after && !current.id.starts_with("_design/")) {
-        if docs.len() >= limit + skip {
+        if docs.len() >= limit.saturating_add(skip) {
             break;
         }
         examined += 1;
@@ -533,14 +535,20 @@ fn project(doc: Value, fields: &Value) -> Value {
     let mut out = json!({});
     for path in fields.iter().filter_map(Value::as_str) {
         if let Some(value) = mango::field_of(&doc, path) {
-            let mut at = &mut out;
-            for part in path.split('.') {
-                at = &mut at[part];
-            }
-            *at = value.clone();
+            place(&mut out, path, value.clone());
         }
     }
     out
+}
+
+/// Sets a dotted path, making the objects above it.
+fn place(out: &mut Value, path: &str, value: Value) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let Value::Object(map) = out else { return };
+    match rest {
+        None => _ = map.insert(first.to_owned(), value),
+        Some(rest) => place(map.entry(first).or_insert_with(|| json!({})), rest, value),
+    }
 }
 
 fn local(state: &mut State, name: &str, method: &str, id: &str, req: &Req) -> Result<Reply, Fail> {

@@ -102,7 +102,7 @@ fn page(req: &Req, default: usize) -> Result<(usize, usize), Fail> {
 }
 
 fn pages(data: Vec<Value>, skip: usize, limit: usize) -> Reply {
-    let cursor = (data.len() == limit).then(|| (skip + limit).to_string());
+    let cursor = (data.len() == limit).then(|| skip.saturating_add(limit).to_string());
     Reply::api(&json!({ "data": data, "cursor": cursor }))
 }
 

@@ -37,6 +37,25 @@ const NAMES: [&str; 16] = [
     "Leila", "Mercy", "Njeri", "Omondi", "Zuri",
 ];
 
+const WORDS: [&str; 16] = [
+    "fever ",
+    "cough ",
+    "visit ",
+    "clinic ",
+    "referred ",
+    "well ",
+    "mother ",
+    "child ",
+    "water ",
+    "net ",
+    "dose ",
+    "weight ",
+    "asleep ",
+    "home ",
+    "away ",
+    "again ",
+];
+
 impl Batch {
     pub fn id(&self, index: u64) -> String {
         format!("{:08x}-0000-4000-8000-{index:012x}", self.spec.seed)
@@ -86,11 +105,15 @@ impl Batch {
         let (low, high) = (self.spec.min_bytes.max(1) as f64, self.spec.max_bytes.max(1) as f64);
         let unit = (draw(7) >> 11) as f64 / (1_u64 << 53) as f64;
         let target = (low.ln() + unit * (high.ln() - low.ln()).max(0.0)).exp() as usize;
-        let mut word = draw(8);
+        let start = body.len();
+        let mut bits = draw(8);
         while body.len() + 2 < target {
-            word = mix(word);
-            body.push(if word.is_multiple_of(7) { ' ' } else { char::from(b'a' + (word % 26) as u8) });
+            bits = mix(bits);
+            for word in (0..12).map(|at| WORDS[(bits >> (at * 5)) as usize % WORDS.len()]) {
+                body.push_str(word);
+            }
         }
+        body.truncate(target.saturating_sub(2).max(start));
         body.push_str("\"}");
         body
     }

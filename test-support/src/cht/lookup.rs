@@ -15,7 +15,7 @@ pub(super) fn hydrate(state: &State, req: &Req, access: &Access) -> Result<Reply
     let listed = if req.method == "GET" {
         req.param("doc_ids").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     } else {
-        req.json()?["doc_ids"].take()
+        req.json()?.get_mut("doc_ids").map(Value::take).unwrap_or_default()
     };
     let Value::Array(ids) = listed else {
         return Err(Fail::reason(400, "bad_request", "`doc_ids` parameter must be a json array."));

@@ -137,7 +137,7 @@ impl Tree {
         self.settle();
     }
 
-    /// Finds the winner and lets go of what is not needed: bodies older than the last one replaced, far ancestors.
+    /// Finds the winner and lets go of ancestors that are far away.
     fn settle(&mut self) {
         let linear = self
             .nodes
@@ -154,10 +154,16 @@ impl Tree {
             .filter(|at| self.is_leaf(*at))
             .max_by_key(|at| (!self.nodes[*at as usize].deleted, self.nodes[*at as usize].rev));
         self.winner = best.unwrap_or(0);
-        if linear {
-            let replaced = self.nodes.len().saturating_sub(2);
-            self.nodes[..replaced].iter_mut().for_each(|node| node.body = None);
+    }
+
+    /// Lets go of the bodies that were replaced, as a compaction does.
+    pub fn compact(&mut self) {
+        for at in 0..self.nodes.len() {
+            if !self.is_leaf(at as u32) {
+                self.nodes[at].body = None;
+            }
         }
+        self.nodes.shrink_to_fit();
     }
 }
 

@@ -113,6 +113,9 @@ pub(super) fn put(state: &mut State, req: &Req, access: &Access, now: i64) -> Re
     let new = req.exact_json()?;
     let user: &User = access.user()?;
     user.need_all(state, &["can_edit", "can_configure"])?;
+    if !new.is_object() {
+        return Err(Fail::server(None));
+    }
     let truthy = |name: &str| req.param(name).is_some_and(|value| !value.is_empty());
     let old = state.settings.value().clone();
     let mut merged = old.clone();

@@ -83,7 +83,7 @@ pub(super) struct Index {
     /// Ids of reports by form.
     pub reports: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// Ids of contacts by `field:value`, lower case.
-    exact: HashMap<String, BTreeSet<Arc<str>>>,
+    exact: HashMap<Box<str>, Vec<Arc<str>>>,
     /// Ids of reports that hold messages to send.
     pub outgoing: BTreeSet<Arc<str>>,
     /// Ids that gateways gave to the messages they brought.
@@ -114,18 +114,27 @@ impl Index {
             change(self.contacts.entry(contact_type.to_owned()).or_default());
             for field in EXACT {
                 if let Some(value) = doc.get(field).and_then(Value::as_str) {
-                    let set = self.exact.entry(format!("{field}:{}", value.to_lowercase())).or_default();
-                    change(set);
+                    self.list(field, value, id, add);
                 }
             }
+        }
+    }
+
+    fn list(&mut self, field: &str, value: &str, id: &Arc<str>, add: bool) {
+        let key = format!("{field}:{}", value.to_lowercase()).into_boxed_str();
+        let ids = self.exact.entry(key).or_default();
+        match (ids.binary_search(id), add) {
+            (Err(at), true) => ids.insert(at, id.clone()),
+            (Ok(at), false) => _ = ids.remove(at),
+            (Ok(_), true) | (Err(_), false) => {}
         }
     }
 
     /// Contacts that have this value in one of the indexed fields; `None` when the field is not indexed.
     pub fn exact(&self, field: &str, value: &str) -> Option<Vec<Arc<str>>> {
         EXACT.contains(&field).then(|| {
-            let found = self.exact.get(&format!("{field}:{}", value.to_lowercase()));
-            found.map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
+            let key = format!("{field}:{}", value.to_lowercase());
+            self.exact.get(key.as_str()).cloned().unwrap_or_default()
         })
     }
 }
@@ -213,30 +222,33 @@ impl State {
         let (id, _, deleted, body) = take_apart(doc);
         self.write(&id, deleted, body, |db, deleted, body| {
             db.graft(&id, path, deleted, body, now);
-            Some(())
+            path.first().copied()
         });
     }
 
-    fn write<T>(
+    /// Writes and keeps the indexes in step.
+    fn write(
         &mut self,
         id: &str,
         deleted: bool,
         body: Json,
-        write: impl FnOnce(&mut Db, bool, &Json) -> Option<T>,
-    ) -> Option<T> {
+        write: impl FnOnce(&mut Db, bool, &Json) -> Option<Rev>,
+    ) -> Option<Rev> {
         let old = self.medic.json(id);
-        let result = write(&mut self.medic, deleted, &body)?;
-        let key: Arc<str> = id.into();
+        let rev = write(&mut self.medic, deleted, &body)?;
+        let key = self.medic.key(id);
         if let Some(old) = old {
             self.index.update(&key, &old, &self.settings, false);
         }
-        if let Some(new) = self.medic.json(id) {
+        let winner = self.medic.get(id).filter(|current| !current.deleted);
+        let new = winner.map(|current| if current.rev == rev { body } else { current.json() });
+        if let Some(new) = new {
             self.index.update(&key, &new, &self.settings, true);
         }
         if id == "settings" {
             self.reload_settings();
         }
-        Some(result)
+        Some(rev)
     }
 
     /// Takes over the document `settings`; the contact types decide what is a contact, so the indexes follow.

@@ -3,7 +3,8 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt::Write,
     ops::Bound,
     sync::Arc,
 };
@@ -16,6 +17,9 @@ use super::{
 };
 
 pub(super) type Json = Map<String, Value>;
+
+/// So many of the latest documents keep the bodies that their revisions replaced.
+const UNCOMPACTED: usize = 1000;
 
 /// Sequences are counted in blocks of this size, so that what is pending is known without walking the feed.
 const BLOCK: u64 = 1024;
@@ -38,6 +42,8 @@ pub(super) struct Db {
     pub batches: Vec<Batch>,
     /// First sequences of persons of a batch that are stored by now.
     taken: BTreeSet<u64>,
+    /// Documents whose replaced bodies are still there, oldest first.
+    replaced: VecDeque<Arc<str>>,
 }
 
 /// The current content of a document.
@@ -52,7 +58,13 @@ pub(super) struct Current<'a> {
 impl Current<'_> {
     /// The document as text, spliced without parsing it.
     pub fn text(&self) -> String {
-        text(&self.id, self.rev, self.deleted, &self.body)
+        let mut out = String::new();
+        self.write_text(&mut out);
+        out
+    }
+
+    pub fn write_text(&self, out: &mut String) {
+        write_text(out, &self.id, self.rev, self.deleted, &self.body);
     }
 
     pub fn json(&self) -> Json {
@@ -66,24 +78,15 @@ impl Current<'_> {
     }
 }
 
-pub(super) fn text(id: &str, rev: Rev, deleted: bool, body: &str) -> String {
-    let id = Value::from(id).to_string();
-    let mut text = String::with_capacity(body.len() + id.len() + 70);
-    text.push_str("{\"_id\":");
-    text.push_str(&id);
-    text.push_str(",\"_rev\":\"");
-    text.push_str(&rev.to_string());
-    text.push('"');
+pub(super) fn write_text(out: &mut String, id: &str, rev: Rev, deleted: bool, body: &str) {
+    out.reserve(body.len() + id.len() + 80);
+    let _ = write!(out, r#"{{"_id":{},"_rev":"{rev}""#, Value::from(id));
     let inner = &body[1..body.len() - 1];
     if !inner.is_empty() {
-        text.push(',');
-        text.push_str(inner);
+        out.push(',');
+        out.push_str(inner);
     }
-    if deleted {
-        text.push_str(",\"_deleted\":true");
-    }
-    text.push('}');
-    text
+    out.push_str(if deleted { r#","_deleted":true}"# } else { "}" });
 }
 
 pub(super) fn parse(id: &str, rev: Rev, deleted: bool, body: &str) -> Json {
@@ -112,6 +115,11 @@ impl Db {
             return Some(Self::current(id, doc));
         }
         self.batches.iter().find_map(|batch| batch.index(id).map(|index| Self::made(batch, index)))
+    }
+
+    /// The id of a stored document as it is kept, to be shared.
+    pub fn key(&self, id: &str) -> Arc<str> {
+        self.docs.get_key_value(id).map_or_else(|| id.into(), |(key, _)| key.clone())
     }
 
     fn current<'a>(id: &'a str, doc: &'a Doc) -> Current<'a> {
@@ -216,7 +224,13 @@ impl Db {
         self.deleted = self.deleted + u64::from(is_deleted) - u64::from(was_deleted);
         if let Some(key) = self.by_seq.remove(&old) {
             self.blocks[(old / BLOCK) as usize] -= 1;
-            self.list(seq, key);
+            self.list(seq, key.clone());
+            self.replaced.push_back(key);
+        }
+        if self.replaced.len() > UNCOMPACTED
+            && let Some(doc) = self.replaced.pop_front().and_then(|id| self.docs.get_mut(&id))
+        {
+            doc.tree.compact();
         }
     }
 
