@@ -8,12 +8,16 @@ use super::{
     auth::Access,
     http::{Fail, Reply},
     settings::type_id,
-    state::State,
+    state::{Calls, State},
     store::Db,
     time,
 };
 
-const RELEASE: &str = "5.2.0";
+/// What the server calls itself.
+fn release(state: &State) -> &'static str {
+    if state.switches.calls == Calls::V42 { "4.2.0" } else { "5.2.0" }
+}
+
 /// The version of the api package, which says nothing about the release.
 const API: &str = "0.1.0";
 
@@ -26,12 +30,22 @@ pub(super) fn ready() -> Reply {
     Reply::api(&json!({ "ready": true, "handler": "medic-api", "version": API, "detail": detail }))
 }
 
+/// The steps of the start, all done once anything is answered.
+pub(super) fn progress(state: &State) -> Reply {
+    let done =
+        |text: &str| json!({ "started": true, "completed": true, "text": text, "at": state.started_ms });
+    Reply::api(
+        &json!({ "actions": { "checks": done("Checks"), "indexing": done("Indexing"), "forms": done("Forms") } }),
+    )
+}
+
 pub(super) fn deployed(state: &State, access: &Access) -> Result<Reply, Fail> {
     access.user()?;
+    let release = release(state);
     Ok(Reply::api(&json!({
-        "application": "medic", "author": "npm on lab", "build": format!("{RELEASE}.undefined"), "namespace": "medic",
-        "schema_version": 2, "base_version": RELEASE, "time": time::iso(state.started_ms), "version": RELEASE, "user": "",
-        "upgrade_log_id": format!("upgrade_log:{}:{RELEASE}", state.started_ms), "timestamp": state.started_ms,
+        "application": "medic", "author": "npm on lab", "build": format!("{release}.undefined"), "namespace": "medic",
+        "schema_version": 2, "base_version": release, "time": time::iso(state.started_ms), "version": release, "user": "",
+        "upgrade_log_id": format!("upgrade_log:{}:{release}", state.started_ms), "timestamp": state.started_ms,
     })))
 }
 
@@ -68,7 +82,7 @@ pub(super) fn monitoring(state: &State, second: bool, now: i64) -> Reply {
         ["medic/contacts_by_freetext", "medic/reports_by_freetext", "medic/docs_by_replication_key"];
     let views = ["medic", "medic-admin", "medic-client", "medic-conflicts", "medic-sms"];
     let mut body = json!({
-        "version": { "app": RELEASE, "node": "v22.23.3", "couchdb": if down { "" } else { "3.5.2-dirty" } },
+        "version": { "app": release(state), "node": "v22.23.3", "couchdb": if down { "" } else { "3.5.2-dirty" } },
         "couchdb": {
             "medic": database("medic", db("medic"), &views, &indexes),
             "sentinel": database("medic-sentinel", db("medic-sentinel"), &["sentinel"], &[]),

@@ -92,3 +92,29 @@ pub(super) fn form(state: &State, file: &str, access: &Access) -> Result<Reply, 
     let xml = doc.get("xml").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Reply::new(200, "application/octet-stream", xml))
 }
+
+/// A month's figures of a user.
+pub(super) fn target(state: &State, id: &str, access: &Access) -> Result<Reply, Fail> {
+    access.user()?.need_online_any(state, &[])?;
+    let doc = state.medic.json(id).filter(|_| id.starts_with("target~"));
+    doc.map(|doc| Reply::api(&Value::Object(doc))).ok_or_else(|| Fail::api(404, "Target not found"))
+}
+
+/// The figures of some contacts for a month, in one page.
+pub(super) fn targets(state: &State, req: &Req, access: &Access) -> Result<Reply, Fail> {
+    access.user()?.need_online_any(state, &[])?;
+    let period = req.param("reporting_period").unwrap_or_default();
+    let owners: Vec<&str> =
+        req.param("contact_ids").or(req.param("contact_id")).unwrap_or_default().split(',').collect();
+    let docs =
+        state.medic.live().filter(|current| current.id.starts_with("target~")).map(|current| current.json());
+    let text =
+        |doc: &Json, field: &str| doc.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let data: Vec<Value> = docs
+        .filter(|doc| {
+            text(doc, "reporting_period") == period && owners.contains(&text(doc, "owner").as_str())
+        })
+        .map(Value::Object)
+        .collect();
+    Ok(Reply::api(&json!({ "data": data, "cursor": null })))
+}

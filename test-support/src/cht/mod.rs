@@ -55,7 +55,7 @@ use self::{
 pub use self::{
     generated::Generate,
     standin::Counts,
-    state::{Sentinel, Switches},
+    state::{Calls, Sentinel, Switches},
 };
 use crate::clock::Clock;
 

@@ -10,7 +10,7 @@ use super::{
     export,
     http::{Fail, Guard, Reply, Req, STARTING_PAGE},
     info, lookup, records, settings, sms, standin,
-    state::State,
+    state::{Calls, State},
     users,
 };
 
@@ -58,6 +58,9 @@ fn api(state: &mut State, req: &Req, path: &[&str], access: &Access, now: i64) -
     match (method, path) {
         ("GET", ["api", "info"]) => Ok(info::version()),
         ("GET", ["setup", "poll"]) => Ok(info::ready()),
+        ("GET", ["api", "v1", "startup-progress"]) => Ok(info::progress(state)),
+        ("GET", ["api", "v1", "target"]) => lookup::targets(state, req, access),
+        ("GET", ["api", "v1", "target", id]) => lookup::target(state, id, access),
         ("GET", ["api", "deploy-info"]) => info::deployed(state, access),
         ("GET", ["api", "v1", "monitoring"]) => Ok(info::monitoring(state, false, now)),
         ("GET", ["api", "v2", "monitoring"]) => Ok(info::monitoring(state, true, now)),
@@ -88,6 +91,15 @@ fn api(state: &mut State, req: &Req, path: &[&str], access: &Access, now: i64) -
         ("POST", ["api", "v1", "places", id]) => contacts::update_place(state, req, id, access, now),
         (_, ["api", "v1", name @ ("contact" | "person" | "place" | "report"), rest @ ..]) => {
             let kind = Kind::named(name).ok_or_else(|| unknown(access))?;
+            let newest = match (method, rest) {
+                ("POST", ["summary"]) => true,
+                ("GET", []) => matches!(kind, Kind::Contact | Kind::Report),
+                ("GET", ["uuid"]) => kind == Kind::Report && req.param("form").is_some(),
+                _ => false,
+            };
+            if state.switches.calls < if newest { Calls::V53 } else { Calls::V52 } {
+                return Err(unknown(access));
+            }
             match (method, rest) {
                 ("GET", []) => datasource::list(state, req, kind, access),
                 ("GET", ["uuid"]) if matches!(kind, Kind::Contact | Kind::Report) => {

@@ -29,6 +29,20 @@ pub enum Sentinel {
     Slow,
 }
 
+/// Which of the newer calls are there; the others are unknown paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Calls {
+    /// `people`, `places` and CouchDB only; the release is 4.2.0.
+    #[serde(rename = "4.2")]
+    V42,
+    /// Also `person`, `place` and `report`, without lists by ids and summaries.
+    #[serde(rename = "5.2")]
+    V52,
+    /// All, as on the server that was recorded (it calls itself 5.2.0 too).
+    #[serde(rename = "5.3")]
+    V53,
+}
+
 /// What can be switched while it runs (`PUT /_standin/cht/settings`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +57,8 @@ pub struct Switches {
     pub sentinel_per_s: f64,
     /// Every answer waits so long (on a real clock).
     pub latency_ms: u64,
+    /// The generation of the api.
+    pub calls: Calls,
 }
 
 impl Default for Switches {
@@ -53,6 +69,7 @@ impl Default for Switches {
             sentinel: Sentinel::Fast,
             sentinel_per_s: 0.0,
             latency_ms: 0,
+            calls: Calls::V53,
         }
     }
 }

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::Request;
 use serde_json::{Value, json};
 use test_support::{
-    cht::{Cht, Generate, Options, Sentinel},
+    cht::{Calls, Cht, Generate, Options, Sentinel},
     clock::Clock,
     fault::Faults,
     serve::Server,
@@ -375,6 +375,26 @@ async fn a_longpoll_without_news_ends_with_the_same_place() {
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.contains("\"pending\":0}"), "{text}");
     assert!(!text.contains("\"seq\""), "{text}");
+}
+
+#[tokio::test]
+async fn an_older_release_does_not_know_the_newer_calls() {
+    let site = Site::new();
+    let made = site.call("POST", "/api/v1/people", person("Ada")).await.json();
+    let one = format!("/api/v1/person/{}", made["id"].as_str().unwrap());
+    let statuses = async || {
+        let version =
+            site.call("GET", "/api/v2/monitoring", Value::Null).await.json()["version"]["app"].clone();
+        let one = site.call("GET", &one, Value::Null).await.status;
+        let page = site.call("GET", "/api/v1/contact?type=person", Value::Null).await.status;
+        (version, one, page)
+    };
+    assert_eq!(statuses().await, (json!("5.2.0"), 200, 200));
+    site.cht.switch(|switches| switches.calls = Calls::V52);
+    assert_eq!(statuses().await, (json!("5.2.0"), 200, 404));
+    site.cht.switch(|switches| switches.calls = Calls::V42);
+    assert_eq!(statuses().await, (json!("4.2.0"), 404, 404));
+    assert_eq!(site.call("POST", "/api/v1/people", person("Bo")).await.status, 200);
 }
 
 #[tokio::test]
