@@ -61,7 +61,7 @@ impl Feed {
         let malformed = || {
             let reason = "Malformed sequence supplied in 'since' parameter.";
             let body = json!({ "error": "bad_request", "reason": reason });
-            Fail::Reply(Reply::new(400, JSON, body.to_string()))
+            Fail::Reply(Reply::proxied(400, JSON, body.to_string()))
         };
         let at = state.db(db).ok_or_else(Fail::no_database)?;
         let since = match req.param("since").or(req.header("last-event-id")).unwrap_or("0") {
@@ -201,15 +201,15 @@ impl Feed {
         let mut page = self.page(state, self.since, self.limit);
         match self.mode {
             Mode::Longpoll if page.rows == 0 && may_wait => None,
-            Mode::Longpoll => Some(Reply::new(200, JSON, page.text)),
-            Mode::EventSource => Some(Reply::new(200, "text/event-stream", page.text)),
+            Mode::Longpoll => Some(Reply::proxied(200, JSON, page.text)),
+            Mode::EventSource => Some(Reply::proxied(200, "text/event-stream", page.text)),
             Mode::Continuous => {
                 page.text.push_str(&end_line(state, &page));
-                Some(Reply::new(200, JSON, page.text))
+                Some(Reply::proxied(200, JSON, page.text))
             }
             Mode::Normal => {
                 let etag = format!("\"{:X}\"", super::generated::mix(page.last));
-                let reply = Reply::new(200, JSON, page.text).with("etag", etag);
+                let reply = Reply::proxied(200, JSON, page.text).with("etag", etag);
                 Some(if self.db == "medic" { reply } else { reply.with("www-authenticate", "Cookie") })
             }
         }
@@ -227,6 +227,7 @@ impl Feed {
         let content_type = if mode == Mode::EventSource { "text/event-stream" } else { JSON };
         let mut response = Response::new(Body::from_stream(stream));
         response.headers_mut().insert("content-type", http::HeaderValue::from_static(content_type));
+        response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
         response
     }
 

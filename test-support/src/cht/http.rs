@@ -124,9 +124,14 @@ impl Reply {
         Self::new(status, API_JSON, body)
     }
 
-    /// An answer of CouchDB that the api passes through.
+    /// An answer of CouchDB that the api passes through; it ends the connection.
     pub fn couch(status: u16, body: impl Into<Bytes>) -> Self {
-        Self::new(status, JSON, body).with("www-authenticate", "Cookie")
+        Self::proxied(status, JSON, body).with("www-authenticate", "Cookie")
+    }
+
+    /// The same as CouchDB gives it for feeds.
+    pub fn proxied(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        Self::new(status, content_type, body).with("connection", "close")
     }
 
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
