@@ -1,9 +1,10 @@
 //! A change enters the outbox, once for each destination that wants it.
 
-use super::keys::{Key, Keys, effect_key, hex};
+use super::keys::{Key, Keys, effect_key};
 use super::lanes::{free_names, is_free, promote};
 use super::links::person_of;
 use super::row::join_keys;
+use super::settle::close;
 use crate::change::{Change, Effect};
 use crate::rules::{Rule, Rules};
 use crate::store::{StoreError, Tx};
@@ -60,10 +61,7 @@ pub(super) async fn enqueue(
         Effect::Once(_) if rules.hold(Rule::VersionFreeKeys) => {
             Some(keys.once(&effect_key(target, destination, change)))
         }
-        Effect::Once(_) => {
-            let content = serde_json::to_vec(&change.body).map_err(|_| StoreError::Damaged("outbox: body"))?;
-            Some(keys.once(&format!("{}/{}", effect_key(target, destination, change), hex(&keys.content(&content)))))
-        }
+        Effect::Once(_) => Some(keys.once(&format!("{}/{seq}", effect_key(target, destination, change)))),
     };
     let person = person_of(tx, &subject).await?;
     let lane = Keys(tx.crypt()).lane(target, destination, &person);
@@ -75,15 +73,37 @@ pub(super) async fn enqueue(
             }
         }
         None => {
-            let older = tx
-                .row(
-                    "SELECT seq, state, lane, names FROM outbox WHERE source = ?1 AND target = ?2 AND destination = ?3 \
-                     AND flow = ?4 AND once IS NULL AND state IN (0, 1, 4, 5, 6) AND maybe = 0 AND notes IS NULL \
-                     ORDER BY seq LIMIT 1",
+            let rows = tx
+                .rows(
+                    "SELECT seq, state, lane, names, CASE WHEN state IN (2, 3) OR maybe = 1 OR notes IS NOT NULL THEN 1 \
+                     ELSE 0 END FROM outbox WHERE source = ?1 AND target = ?2 AND destination = ?3 AND flow = ?4 \
+                     AND once IS NULL ORDER BY seq",
                     &[(&source).into(), target.into(), destination.into(), change.body.flow().as_str().into()],
                 )
                 .await?;
-            if let Some(older) = older {
+            // What may have taken effect keeps its place; the newest state comes after it, and those between are over.
+            let mut place = None;
+            let mut over = vec![];
+            for (i, row) in rows.iter().enumerate() {
+                if row.int(4)? != 0 {
+                    over.extend(place.take());
+                } else if place.is_none() {
+                    place = Some(i);
+                } else {
+                    over.push(i);
+                }
+            }
+            for row in over.into_iter().filter_map(|i| rows.get(i)) {
+                let names: Vec<Key> = row.blob(3)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
+                let seq = row.int(0)?;
+                tx.exec(
+                    "UPDATE review SET decided = ?2, verdict = 'superseded' WHERE seq = ?1 AND decided IS NULL",
+                    &[seq.into(), tx.now().into()],
+                )
+                .await?;
+                close(tx, seq, &row.key(2)?, &names, &[], rules).await?;
+            }
+            if let Some(older) = place.and_then(|i| rows.get(i)) {
                 let (seq, old_lane) = (older.int(0)?, older.key(2)?);
                 let held: Vec<Key> = older.blob(3)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
                 free_names(tx, seq, &held).await?;

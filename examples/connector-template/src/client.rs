@@ -1,0 +1,53 @@
+//! The partner's HTTP, over the transport that the core hands out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cht_core_client::transport::{Transport, TransportError, collect};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+use url::Url;
+
+/// Largest answer that is read.
+const LONGEST: usize = 64 * 1024;
+
+/// One answer: its status and body.
+pub type Answer = (StatusCode, Bytes);
+
+/// Speaks with the endpoint.
+#[derive(Clone, Debug)]
+pub struct Client {
+    transport: Arc<dyn Transport>,
+    base: String,
+}
+
+impl Client {
+    /// For the endpoint at `url`.
+    pub fn new(transport: Arc<dyn Transport>, url: &Url) -> Self {
+        Self { transport, base: url.as_str().trim_end_matches('/').to_owned() }
+    }
+
+    /// Delivers one body.
+    pub async fn post(&self, path: &str, key: &str, subject: &str, body: Bytes) -> Result<Answer, TransportError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{path}", self.base))
+            .header(CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key)
+            .header("x-subject", subject);
+        self.send(request, body).await
+    }
+
+    /// Reads.
+    pub async fn get(&self, path: &str) -> Result<Answer, TransportError> {
+        self.send(Request::builder().uri(format!("{}{path}", self.base)), Bytes::new()).await
+    }
+
+    async fn send(&self, request: http::request::Builder, body: Bytes) -> Result<Answer, TransportError> {
+        let request = request.body(body).map_err(|_| {
+            TransportError::new(cht_core_client::transport::TransportErrorKind::TooLate, None)
+        })?;
+        let (head, body) = self.transport.send(request).await?.into_parts();
+        Ok((head.status, collect(body, LONGEST).await?))
+    }
+}

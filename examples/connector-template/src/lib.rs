@@ -1,0 +1,64 @@
+//! A connector to copy. It delivers whole documents and texts to any HTTP endpoint that recognises a repeated delivery.
+//!
+//! `cargo xtask new-connector NAME` makes a crate of this shape; `README.md` says what to change where.
+
+mod changes;
+mod client;
+mod command;
+mod config;
+mod deliver;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connector_core::change::{Change, Flow, Record};
+use connector_core::connector::{
+    Capabilities, Command, Confirmed, Connector, Fault, Finding, Known, Outcome, Reject, Task, one_by_one,
+};
+use http::StatusCode;
+
+pub use config::Config;
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct Template {
+    name: String,
+    client: client::Client,
+    config: Config,
+}
+
+#[async_trait]
+impl Connector for Template {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            takes: vec![Flow::Documents, Flow::Messaging],
+            concurrency: self.config.concurrency,
+            quiet: Duration::from_secs(self.config.quiet_seconds),
+            ..Capabilities::default()
+        }
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        match self.client.get("/sink/effects?key=check").await {
+            Ok((StatusCode::OK, _)) => vec![Finding::ok("reachable", format!("{} answers", self.name))],
+            Ok((status, _)) => vec![Finding::bad("reachable", format!("answer {status}: is the address right?"))],
+            Err(error) => vec![Finding::bad("reachable", error.to_string())],
+        }
+    }
+
+    fn changes(&self, record: &Record) -> Result<Vec<Change>, Reject> {
+        changes::changes(record)
+    }
+
+    fn command(&self, change: &Change, known: &Known<'_>) -> Result<Option<Command>, Reject> {
+        command::command(change, known)
+    }
+
+    async fn deliver(&self, tasks: &[Task]) -> Vec<Outcome> {
+        one_by_one(tasks, |task| deliver::deliver(&self.client, task)).await
+    }
+
+    async fn confirm(&self, task: &Task) -> Result<Confirmed, Fault> {
+        deliver::confirm(&self.client, task).await
+    }
+}

@@ -1,0 +1,46 @@
+//! The network of a simulation: requests go to a stand-in in the same process, through its fault layer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cht_core_client::transport::{Body, Transport, TransportError, TransportErrorKind, body_of};
+use test_support::fault::{Broken, InProcess};
+
+use crate::points::Points;
+
+/// One stand-in as one engine reaches it.
+pub struct Wire {
+    to: InProcess,
+    points: Arc<Points>,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl Wire {
+    /// To this stand-in; the engine may end after each call.
+    pub fn new(to: InProcess, points: Arc<Points>) -> Self {
+        Self { to, points }
+    }
+}
+
+#[async_trait]
+impl Transport for Wire {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
+        // Before the call the deadline has just been checked: a stop between that check and the socket is the one that
+        // nothing excludes. An end there is an end after the transaction or call before.
+        let answer = self.to.call(request).await;
+        self.points.pass().await;
+        match answer {
+            Ok(response) => Ok(response.map(body_of)),
+            Err(Broken::Refused) => Err(TransportErrorKind::Connect.into()),
+            Err(Broken::Reset) => Err(TransportErrorKind::Closed.into()),
+            Err(Broken::TimedOut) => Err(TransportErrorKind::Timeout.into()),
+        }
+    }
+}

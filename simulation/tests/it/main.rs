@@ -1,0 +1,5 @@
+//! Worlds at every crash point, and with each rule taken out.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+mod rules;
+mod sink;
