@@ -307,6 +307,40 @@ pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
+/// Keys that answers of the CHT and CouchDB have by nature.
+const KEYS: [&str; 30] = [
+    "_id",
+    "_rev",
+    "changes",
+    "completeDate",
+    "content",
+    "cursor",
+    "data",
+    "dataElement",
+    "dataSet",
+    "dataValues",
+    "deleted",
+    "doc",
+    "docs",
+    "error",
+    "id",
+    "key",
+    "last_seq",
+    "messages",
+    "name",
+    "ok",
+    "orgUnit",
+    "pending",
+    "period",
+    "results",
+    "rev",
+    "roles",
+    "rows",
+    "seq",
+    "userCtx",
+    "value",
+];
+
 /// A path without keys that could be somebody's data.
 fn safe_path(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
@@ -314,7 +348,7 @@ fn safe_path(path: &serde_path_to_error::Path) -> String {
         .iter()
         .map(|segment| match segment {
             Segment::Seq { index } => format!("[{index}]"),
-            Segment::Map { key } if key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => key.clone(),
+            Segment::Map { key } if KEYS.contains(&key.as_str()) => key.clone(),
             _ => "?".to_owned(),
         })
         .collect();

@@ -1,5 +1,6 @@
 //! Marked values go in everywhere and come out of no error, `Debug` or log line.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -145,6 +146,18 @@ async fn no_error_and_no_log_line_holds_a_value() {
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("CHT answered") && log.contains("/api/v1/people"));
     assert_clean(&log);
+}
+
+#[tokio::test]
+async fn the_path_of_an_error_holds_no_key_of_the_data() {
+    let body =
+        json!({"rows": [{"key": "a", "id": "a", "value": {"rev": "1-a"}, "doc": {"zuri": {"id": "x"}}}]});
+    let transport = Arc::new(Replay::new(move |_, _| Ok(Answer::json(200, &body))));
+    let client = ChtClient::builder("http://cht.example").transport(transport).build().unwrap();
+    type Nested = BTreeMap<String, BTreeMap<String, u32>>;
+    let error = client.medic().all_docs::<Nested>(&["a"], true).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreadable { path } if path == "rows.[0].doc.?.id"), "{error:?}");
+    check(&error);
 }
 
 #[tokio::test]
