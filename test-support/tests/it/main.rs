@@ -4,6 +4,8 @@
 mod cht_behaviour;
 mod cht_conformance;
 mod faults;
+mod openmrs_behaviour;
+mod openmrs_conformance;
 mod process;
 mod sink;
 mod support;

@@ -203,7 +203,7 @@ impl Fhir<'_> {
             );
             return Err(processing(400, &why));
         }
-        serde_json::from_slice(&self.call.body).map_err(|error| {
+        let body: Value = serde_json::from_slice(&self.call.body).map_err(|error| {
             let place = if error.is_eof() { self.call.body.len() + 1 } else { error.column() };
             let why = format!(
                 "HAPI-1861: Failed to parse JSON encoded FHIR content: Unexpected end-of-input within/between Object \
@@ -212,7 +212,13 @@ impl Fhir<'_> {
                 error.line()
             );
             unparsed(&why)
-        })
+        })?;
+        if !body.is_object() {
+            let why = "HAPI-1861: Failed to parse JSON encoded FHIR content: Content does not appear to be FHIR JSON, first \
+                       non-whitespace character was not '{'";
+            return Err(unparsed(why));
+        }
+        Ok(body)
     }
 }
 

@@ -297,7 +297,10 @@ fn json_patch(document: &mut Value, operation: &Value) -> Result<(), Reply> {
                 let at = key.parse::<usize>().ok().filter(|at| *at <= items.len());
                 items.insert(at.ok_or_else(|| refused("no such index in target array"))?, value);
             }
-            parent => parent[key] = value,
+            Value::Object(object) => {
+                object.insert(key.to_owned(), value);
+            }
+            _ => return Err(refused("parent of node to add is not a container")),
         }
         return Ok(());
     }
