@@ -18,6 +18,7 @@ mod lookup;
 mod mango;
 mod persist;
 mod phone;
+mod query;
 mod records;
 mod rev;
 mod routes;

@@ -67,6 +67,11 @@ impl Settings {
         }
     }
 
+    /// One enabled transition without its configuration stops all of sentinel, and nothing tells it but the backlog.
+    pub fn suspends_sentinel(&self) -> bool {
+        self.transition("muting") && self.0["muting"]["mute_forms"].as_array().is_none_or(Vec::is_empty)
+    }
+
     /// Roles with a permission.
     pub fn allows(&self, roles: &[String], permission: &str) -> bool {
         let granted = self.0["permissions"][permission].as_array();

@@ -295,7 +295,8 @@ impl State {
 
     /// Lets sentinel handle what is due by now, each change at its own time.
     pub fn tick(&mut self, now: i64) {
-        if self.switches.sentinel == Sentinel::Off || self.switches.couchdb_down {
+        let stopped = self.switches.sentinel == Sentinel::Off || self.switches.couchdb_down;
+        if stopped || self.settings.suspends_sentinel() {
             return;
         }
         let pace = self.switches.pace_ms();

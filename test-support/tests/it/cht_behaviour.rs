@@ -167,6 +167,23 @@ async fn a_slow_sentinel_handles_ten_changes_a_second_and_monitoring_tells_its_b
 }
 
 #[tokio::test]
+async fn one_wrong_transition_stops_all_of_sentinel_until_it_is_repaired() {
+    let site = Site::new();
+    site.call("PUT", "/api/v1/settings", json!({ "transitions": { "muting": true } })).await;
+    site.call("POST", "/api/v1/people", person("Ada")).await;
+    site.pass(600_000);
+    let backlog = async || {
+        let figures = site.call("GET", "/api/v2/monitoring", Value::Null).await.json();
+        figures["sentinel"]["backlog"].as_u64().unwrap()
+    };
+    assert_eq!(backlog().await, 2, "the settings and the person");
+    site.call("PUT", "/api/v1/settings", json!({ "transitions": { "muting": false } })).await;
+    site.pass(1_000);
+    assert_eq!(backlog().await, 0);
+    assert!(site.cht.docs().iter().any(|doc| doc["patient_id"].is_string()));
+}
+
+#[tokio::test]
 async fn while_it_starts_a_write_is_lost_with_a_200() {
     let site = Site::new();
     site.cht.switch(|switches| switches.starting = true);
