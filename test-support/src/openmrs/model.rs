@@ -189,6 +189,17 @@ pub struct Patient {
 }
 
 impl Patient {
+    /// Gives back the room that was kept for more parts: most patients have one of each for ever.
+    pub fn shrink(&mut self) {
+        for part in self.names.iter_mut().chain(&mut self.addresses) {
+            part.fields.shrink_to_fit();
+        }
+        self.names.shrink_to_fit();
+        self.addresses.shrink_to_fit();
+        self.attributes.shrink_to_fit();
+        self.identifiers.shrink_to_fit();
+    }
+
     /// Names, addresses, attributes and identifiers that are not voided.
     pub fn live_names(&self) -> impl Iterator<Item = &Part> {
         preferred_first(&self.names)

@@ -163,8 +163,9 @@ impl Tables {
     }
 
     /// Adds a patient.
-    pub fn insert(&mut self, patient: Patient) -> u32 {
+    pub fn insert(&mut self, mut patient: Patient) -> u32 {
         let at = self.patients.len() as u32;
+        patient.shrink();
         self.patients.push(patient);
         self.enter(at);
         at
