@@ -23,7 +23,10 @@ pub enum Said {
 
 /// Texts of errors that no repetition mends, and what they mean.
 const FOR_EVER: [(&str, &str); 12] = [
-    ("missing the following required identifier", "a required identifier type is missing; add it to `identifiers`"),
+    (
+        "missing the following required identifier",
+        "a required identifier type is missing; add it to `identifiers`",
+    ),
     ("Invalid check digit", "an identifier has a wrong check digit"),
     ("not in the alphabet", "an identifier holds a letter that its type does not allow"),
     ("does not match", "an identifier does not have the form of its type"),
@@ -50,7 +53,9 @@ impl Said {
         if text.contains("already in use by another patient") {
             return Self::Taken;
         }
-        if text.contains("A different object with the same identifier value") || text.contains("Duplicate entry") {
+        if text.contains("A different object with the same identifier value")
+            || text.contains("Duplicate entry")
+        {
             return Self::Repeated;
         }
         if !answer.is_from_openmrs() {
@@ -73,7 +78,11 @@ fn fields(answer: &Answer) -> String {
     let body = answer.json();
     let refused = body.pointer("/error/fieldErrors").and_then(|f| f.as_object());
     let is_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '[' | ']' | '_');
-    let paths: Vec<&str> =
-        refused.into_iter().flat_map(|f| f.keys()).filter(|p| p.chars().all(is_path)).map(String::as_str).collect();
+    let paths: Vec<&str> = refused
+        .into_iter()
+        .flat_map(|f| f.keys())
+        .filter(|p| p.chars().all(is_path))
+        .map(String::as_str)
+        .collect();
     if paths.is_empty() { String::new() } else { format!(" at {}", paths.join(", ")) }
 }

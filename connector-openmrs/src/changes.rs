@@ -54,7 +54,8 @@ pub fn fields(person: &Person, config: &Config) -> BTreeMap<String, String> {
     let mut put = |name: String, value: Option<&String>| {
         fields.extend(value.map(|value| (name, value.clone())));
     };
-    let name = person.name.as_ref().map(|n| n.full(config.single_name_family.as_deref())).filter(|n| !n.is_empty());
+    let name =
+        person.name.as_ref().map(|n| n.full(config.single_name_family.as_deref())).filter(|n| !n.is_empty());
     put(field::NAME.into(), name.as_ref());
     put(field::SEX.into(), person.sex.as_ref());
     put(field::BIRTH_DATE.into(), person.birth_date.as_ref());
@@ -68,7 +69,10 @@ pub fn fields(person: &Person, config: &Config) -> BTreeMap<String, String> {
         put(format!("{}{part}", field::ADDRESS), person.address.get(at));
     }
     for (name, identifier) in &config.identifiers {
-        put(format!("{}{name}", field::IDENTIFIER), person.identifiers.get(&identifier.kind).and_then(|v| v.first()));
+        put(
+            format!("{}{name}", field::IDENTIFIER),
+            person.identifiers.get(&identifier.kind).and_then(|v| v.first()),
+        );
     }
     fields
 }

@@ -95,7 +95,11 @@ impl From<Failure> for Fault {
 
 impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
-        if error.nothing_sent() { Failure::NotSent(error.to_string()) } else { Failure::NoAnswer(error.to_string()) }
+        if error.nothing_sent() {
+            Failure::NotSent(error.to_string())
+        } else {
+            Failure::NoAnswer(error.to_string())
+        }
     }
 }
 
@@ -185,7 +189,9 @@ impl Client {
         let answer = read(response).await?;
         redirected(&answer)?;
         if answer.status == 400 {
-            return Err(Failure::Halt("OpenMRS does not understand the login; look at `user` and `password`".into()));
+            return Err(Failure::Halt(
+                "OpenMRS does not understand the login; look at `user` and `password`".into(),
+            ));
         }
         if answer.status != 200 {
             return Err(Failure::NoAnswer(format!("the login was answered {}", answer.status)));
@@ -194,7 +200,11 @@ impl Client {
         match body.get("authenticated").and_then(Value::as_bool) {
             Some(true) => {}
             Some(false) => return Err(Failure::Halt(REFUSED.into())),
-            None => return Err(Failure::Halt("no OpenMRS answers at `url`: the session has another form".into())),
+            None => {
+                return Err(Failure::Halt(
+                    "no OpenMRS answers at `url`: the session has another form".into(),
+                ));
+            }
         }
         let cookie = cookie.ok_or_else(|| {
             Failure::Halt("the login sets no JSESSIONID cookie; a proxy in between must pass it".into())
@@ -231,8 +241,14 @@ impl Client {
         address
     }
 
-    fn request(&self, method: Method, address: &str, body: Option<Bytes>) -> Result<http::Request<Bytes>, Failure> {
-        let mut request = http::Request::builder().method(method).uri(address).header(header::ACCEPT, "application/json");
+    fn request(
+        &self,
+        method: Method,
+        address: &str,
+        body: Option<Bytes>,
+    ) -> Result<http::Request<Bytes>, Failure> {
+        let mut request =
+            http::Request::builder().method(method).uri(address).header(header::ACCEPT, "application/json");
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -256,7 +272,9 @@ impl Client {
                 Some(Denied::Session) => {
                     return Err(Failure::Halt(match missing(&answer.text) {
                         Some(names) => format!("the user lacks a privilege: {names}"),
-                        None => format!("OpenMRS refuses the request right after the login ({})", answer.status),
+                        None => {
+                            format!("OpenMRS refuses the request right after the login ({})", answer.status)
+                        }
                     }));
                 }
                 Some(Denied::Privilege) => {
@@ -302,6 +320,12 @@ fn denied(answer: &Answer) -> Option<Denied> {
     }
     let unsaid = matches!(answer.status, 401 | 403);
     (unsaid || answer.text.contains("Privileges required")).then_some(Denied::Session)
+}
+
+/// Whether an answer is about the session or the rights of the user, and not about its subject.
+#[cfg(test)]
+pub fn is_denied(answer: &Answer) -> bool {
+    denied(answer).is_some()
 }
 
 /// Names of the privileges that an answer asks for.

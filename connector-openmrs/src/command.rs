@@ -48,7 +48,7 @@ pub enum Write {
         /// What is to be different.
         wanted: Wanted,
         /// The patient as the edit was planned on.
-        before: Person,
+        before: Box<Person>,
     },
 }
 
@@ -103,7 +103,9 @@ pub fn command(change: &Change, known: &Known<'_>, config: &Config) -> Result<Op
         return Err(Reject::new("the OpenMRS connector carries patients only"));
     };
     if patient.gone.is_some() {
-        return Err(Reject::new("the person is gone at the source; a person decides what becomes of the OpenMRS patient"));
+        return Err(Reject::new(
+            "the person is gone at the source; a person decides what becomes of the OpenMRS patient",
+        ));
     }
     let mut wanted = wanted(patient, config)?;
     let contact = &change.source.id;
@@ -116,7 +118,9 @@ pub fn command(change: &Change, known: &Known<'_>, config: &Config) -> Result<Op
             Write::Create { uuid: patient_uuid(contact), contact: contact.clone(), wanted }
         }
         Some(current) if current.deleted => {
-            return Err(Reject::new("the OpenMRS patient is voided; a person decides what becomes of the contact"));
+            return Err(Reject::new(
+                "the OpenMRS patient is voided; a person decides what becomes of the contact",
+            ));
         }
         Some(current) => {
             let before = changes::person(current)?;
@@ -132,7 +136,7 @@ pub fn command(change: &Change, known: &Known<'_>, config: &Config) -> Result<Op
             if wanted == Wanted::default() {
                 return Ok(None);
             }
-            Write::Update { uuid: current.id.id.clone(), wanted, before }
+            Write::Update { uuid: current.id.id.clone(), wanted, before: Box::new(before) }
         }
     };
     let body = serde_json::to_value(&write).map_err(|_| Reject::new("the command cannot be stored"))?;
@@ -141,7 +145,9 @@ pub fn command(change: &Change, known: &Known<'_>, config: &Config) -> Result<Op
 
 fn short(name: &str, value: &str, longest: usize) -> Result<(), Reject> {
     if value.chars().count() > longest {
-        return Err(Reject::new(format!("`{name}` is longer than the {longest} characters that OpenMRS holds")));
+        return Err(Reject::new(format!(
+            "`{name}` is longer than the {longest} characters that OpenMRS holds"
+        )));
     }
     Ok(())
 }
@@ -176,15 +182,23 @@ fn wanted(patient: &Patient, config: &Config) -> Result<Wanted, Reject> {
                 wanted.attributes.insert(config.phone.clone(), value.to_owned());
             }
             other => {
-                if let Some(kind) = other.strip_prefix(field::ATTRIBUTE).and_then(|n| config.attributes.get(n)) {
+                if let Some(kind) =
+                    other.strip_prefix(field::ATTRIBUTE).and_then(|n| config.attributes.get(n))
+                {
                     short(name, value, LONGEST)?;
                     wanted.attributes.insert(kind.clone(), value.to_owned());
-                } else if let Some(at) = other.strip_prefix(field::ADDRESS).and_then(|n| config.address.get(n)) {
+                } else if let Some(at) =
+                    other.strip_prefix(field::ADDRESS).and_then(|n| config.address.get(n))
+                {
                     short(name, value, LONGEST_ADDRESS)?;
                     wanted.address.insert(at.clone(), value.to_owned());
-                } else if let Some(i) = other.strip_prefix(field::IDENTIFIER).and_then(|n| config.identifiers.get(n)) {
+                } else if let Some(i) =
+                    other.strip_prefix(field::IDENTIFIER).and_then(|n| config.identifiers.get(n))
+                {
                     if value.is_empty() {
-                        return Err(Reject::new(format!("`{name}` was taken away; void it in OpenMRS if it was wrong")));
+                        return Err(Reject::new(format!(
+                            "`{name}` was taken away; void it in OpenMRS if it was wrong"
+                        )));
                     }
                     short(name, value, LONGEST)?;
                     wanted.identifiers.insert(i.kind.clone(), value.to_owned());
@@ -200,7 +214,9 @@ fn death(value: &str, config: &Config) -> Result<Death, Reject> {
         return Ok(Death::Alive);
     }
     let cause = config.cause_of_death.clone().ok_or_else(|| {
-        Reject::new("the person died; OpenMRS asks for a cause: set `cause_of_death` to a concept, or enter it there")
+        Reject::new(
+            "the person died; OpenMRS asks for a cause: set `cause_of_death` to a concept, or enter it there",
+        )
     })?;
     let day = if value == "true" {
         None
@@ -243,9 +259,11 @@ impl Wanted {
     pub fn beyond(mut self, person: &Person, config: &Config, same: Same) -> Self {
         let stand_in = config.single_name_family.as_deref();
         let full = |name: &Name| name.full(stand_in);
-        self.name.take_if(|name| person.name.as_ref().is_some_and(|known| same.text(&full(known), &full(name))));
+        self.name
+            .take_if(|name| person.name.as_ref().is_some_and(|known| same.text(&full(known), &full(name))));
         self.gender.take_if(|gender| person.sex.as_deref().and_then(letter_of_sex) == Some(gender));
-        self.birth_date.take_if(|date| person.birth_date.as_ref().is_some_and(|known| known.starts_with(date.as_str())));
+        self.birth_date
+            .take_if(|date| person.birth_date.as_ref().is_some_and(|known| known.starts_with(date.as_str())));
         self.death.take_if(|death| match (death, &person.deceased) {
             (Death::Alive, known) => known.is_none(),
             (Death::Dead { day: Some(day), .. }, Some(known)) => day == known,

@@ -22,9 +22,26 @@ pub const CHT_IDENTIFIER: &str = "c6552b22-f191-4557-a432-1f4df872d473";
 const PHONE: &str = "14d4f066-15f5-102d-96e4-000c29c2a5d7";
 /// Parts of an OpenMRS address that a canonical part may be kept in.
 const ADDRESS_FIELDS: [&str; 20] = [
-    "cityVillage", "countyDistrict", "stateProvince", "country", "postalCode", "address1", "address2", "address3",
-    "address4", "address5", "address6", "address7", "address8", "address9", "address10", "address11", "address12",
-    "address13", "address14", "address15",
+    "cityVillage",
+    "countyDistrict",
+    "stateProvince",
+    "country",
+    "postalCode",
+    "address1",
+    "address2",
+    "address3",
+    "address4",
+    "address5",
+    "address6",
+    "address7",
+    "address8",
+    "address9",
+    "address10",
+    "address11",
+    "address12",
+    "address13",
+    "address14",
+    "address15",
 ];
 
 /// An OpenMRS server.
@@ -196,7 +213,8 @@ impl Config {
 
     /// Every identifier type in use, the one of the CHT id first.
     pub fn identifier_types(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.cht_identifier.as_str()).chain(self.identifiers.values().map(|i| i.kind.as_str()))
+        std::iter::once(self.cht_identifier.as_str())
+            .chain(self.identifiers.values().map(|i| i.kind.as_str()))
     }
 
     /// Every attribute type in use, the phone first.
@@ -248,7 +266,8 @@ impl Config {
         let mut kinds = BTreeSet::from([&self.cht_identifier]);
         for (name, identifier) in &self.identifiers {
             if !kinds.insert(&identifier.kind) {
-                report.add(&format!("identifiers.{name}.type"), "is named twice, or is the type of the CHT id");
+                report
+                    .add(&format!("identifiers.{name}.type"), "is named twice, or is the type of the CHT id");
             }
             if identifier.with_location() && self.location.is_none() {
                 report.add("location", format!("is missing; identifiers.{name} needs one"));
@@ -264,7 +283,10 @@ impl Config {
         for (part, field) in &self.address {
             if !ADDRESS_FIELDS.contains(&field.as_str()) {
                 let known = ADDRESS_FIELDS.join(", ");
-                report.add(&format!("address.{part}"), format!("is no part of an OpenMRS address; known are {known}"));
+                report.add(
+                    &format!("address.{part}"),
+                    format!("is no part of an OpenMRS address; known are {known}"),
+                );
             }
             if !fields.insert(field) {
                 report.add(&format!("address.{part}"), "two parts are kept in one field");

@@ -74,7 +74,8 @@ impl OpenMrs {
         let mut numbers = Map::new();
         let mut missing = None;
         for (name, identifier) in &self.config.identifiers {
-            let Some(source) = identifier.source.as_ref().filter(|_| !wanted.identifiers.contains_key(&identifier.kind))
+            let Some(source) =
+                identifier.source.as_ref().filter(|_| !wanted.identifiers.contains_key(&identifier.kind))
             else {
                 continue;
             };
@@ -102,7 +103,9 @@ impl OpenMrs {
             return Ok(Some(self.made(&rows)));
         }
         let mut found = self.identified_by(&self.config.cht_identifier, contact).await?;
-        found.retain(|(_, p)| p.identifiers.get(&self.config.cht_identifier).is_some_and(|v| v.iter().any(|v| v == contact)));
+        found.retain(|(_, p)| {
+            p.identifiers.get(&self.config.cht_identifier).is_some_and(|v| v.iter().any(|v| v == contact))
+        });
         Ok(match found.as_slice() {
             [] => None,
             [(uuid, person)] => {
@@ -146,7 +149,13 @@ impl OpenMrs {
         }
     }
 
-    async fn register(&self, uuid: &str, contact: &str, wanted: &Wanted, numbers: &Map<String, Value>) -> Outcome {
+    async fn register(
+        &self,
+        uuid: &str,
+        contact: &str,
+        wanted: &Wanted,
+        numbers: &Map<String, Value>,
+    ) -> Outcome {
         let body = self.new_patient(uuid, contact, wanted, numbers);
         let answer = self.client.write(Method::POST, "patient", Some(&body)).await;
         if let Err(failure @ (Failure::NotSent(_) | Failure::Halt(_))) = answer {
@@ -181,7 +190,9 @@ impl OpenMrs {
         let mut identifiers: Vec<Value> = vec![];
         for (name, identifier) in &self.config.identifiers {
             let given = numbers.get(name).and_then(Value::as_str);
-            let Some(value) = given.or(wanted.identifiers.get(&identifier.kind).map(String::as_str)) else { continue };
+            let Some(value) = given.or(wanted.identifiers.get(&identifier.kind).map(String::as_str)) else {
+                continue;
+            };
             let mut one = json!({"identifier": value, "identifierType": identifier.kind});
             if let Some(location) = location.filter(|_| identifier.with_location()) {
                 edit::set(&mut one, "location", location);
@@ -200,8 +211,12 @@ impl OpenMrs {
             name.insert("preferred".into(), true.into());
             person.insert("names".into(), json!([name]));
         }
-        let mut address: Map<String, Value> =
-            wanted.address.iter().filter(|(_, v)| !v.is_empty()).map(|(at, v)| (at.clone(), json!(v))).collect();
+        let mut address: Map<String, Value> = wanted
+            .address
+            .iter()
+            .filter(|(_, v)| !v.is_empty())
+            .map(|(at, v)| (at.clone(), json!(v)))
+            .collect();
         if !address.is_empty() {
             address.insert("preferred".into(), true.into());
             person.insert("addresses".into(), json!([address]));
@@ -247,12 +262,18 @@ impl OpenMrs {
         let name = piece.name(&self.config);
         if edit::stands(wanted, &piece, &rows, &self.config) {
             let left = edit::remaining(wanted, before, &rows, &self.config, |n| n == name || is_noted(n));
-            return if left == Wanted::default() { self.done(&rows) } else { Outcome::Step(name, Value::Bool(true)) };
+            return if left == Wanted::default() {
+                self.done(&rows)
+            } else {
+                Outcome::Step(name, Value::Bool(true))
+            };
         }
         let Ok(answer) = answer else { return Outcome::Unknown };
         match Said::of(&answer) {
             Said::Yes | Said::Repeated => Outcome::Conflict,
-            Said::Taken => Outcome::Rejected(Reject::new(format!("{name}: another OpenMRS patient holds it; see who is who"))),
+            Said::Taken => Outcome::Rejected(Reject::new(format!(
+                "{name}: another OpenMRS patient holds it; see who is who"
+            ))),
             Said::Unclear(_) => Outcome::Unknown,
             Said::Invalid(reason) => Outcome::Rejected(Reject::new(format!("{name}: {reason}"))),
             Said::Failed(_) | Said::Busy => busy(&answer, &name),

@@ -108,7 +108,8 @@ pub fn remaining(
 ) -> Wanted {
     let mut left = beyond(wanted, rows, config, Same::Exact);
     for piece in pieces(&left) {
-        let written = is_noted(&piece.name(config)) || !is_untouched(&only(&left, &piece), before, rows, config);
+        let written =
+            is_noted(&piece.name(config)) || !is_untouched(&only(&left, &piece), before, rows, config);
         if written && stands(wanted, &piece, rows, config) {
             without(&mut left, &piece);
         }
@@ -132,8 +133,12 @@ pub fn is_untouched(wanted: &Wanted, before: &Person, rows: &RestPatient, config
 pub fn edit(piece: &Piece, wanted: &Wanted, rows: &RestPatient, config: &Config) -> Result<Edit, Reject> {
     let uuid = &rows.uuid;
     match piece {
-        Piece::Identifier(kind) => identifier(rows, kind, wanted.identifiers.get(kind).map_or("", String::as_str), config),
-        Piece::Attribute(kind) => attribute(rows, kind, wanted.attributes.get(kind).map_or("", String::as_str), config),
+        Piece::Identifier(kind) => {
+            identifier(rows, kind, wanted.identifiers.get(kind).map_or("", String::as_str), config)
+        }
+        Piece::Attribute(kind) => {
+            attribute(rows, kind, wanted.attributes.get(kind).map_or("", String::as_str), config)
+        }
         Piece::Demographics => {
             Ok(Edit { path: format!("person/{uuid}"), body: Some(Value::Object(demographics(wanted))) })
         }
@@ -210,7 +215,9 @@ fn identifier(rows: &RestPatient, kind: &str, value: &str, config: &Config) -> R
 
 fn several(piece: &Piece, config: &Config) -> Reject {
     let name = piece.name(config);
-    Reject::new(format!("{name}: the OpenMRS patient holds several of one type; void the wrong ones there, then replay"))
+    Reject::new(format!(
+        "{name}: the OpenMRS patient holds several of one type; void the wrong ones there, then replay"
+    ))
 }
 
 /// Sets a key of an object.

@@ -72,6 +72,8 @@ impl Cursor {
 struct Row {
     id: String,
     second: Option<String>,
+    /// The server's day when it was read.
+    today: Option<String>,
     resource: Value,
 }
 
@@ -108,14 +110,18 @@ impl OpenMrs {
     }
 
     /// The records of a feed after the cursor.
-    pub(crate) async fn next_page(&self, feed: &str, after: Option<&str>, limit: usize) -> Result<Page, Fault> {
+    pub(crate) async fn next_page(
+        &self,
+        feed: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, Fault> {
         let types = self.config.encounter_types.join(",");
         let kind = kind(feed, &types)?;
         let mut cursor: Cursor = match after {
             None => Cursor::default(),
-            Some(text) => {
-                serde_json::from_str(text).map_err(|_| Fault::retry(format!("the cursor of `{feed}` does not parse")))?
-            }
+            Some(text) => serde_json::from_str(text)
+                .map_err(|_| Fault::retry(format!("the cursor of `{feed}` does not parse")))?,
         };
         let mut page = Page::default();
         if feed != PASS && cursor.next_round.is_none() {
@@ -126,38 +132,42 @@ impl OpenMrs {
                 return Ok(page);
             }
         }
-        let mut restarts = 0;
-        let window = loop {
+        let begin = cursor.from.clone();
+        let (mut restarts, mut rows) = (0, vec![]);
+        loop {
             match self.window(&kind, &cursor, limit.clamp(1, LONGEST)).await? {
-                Window::Gone if restarts == RESTARTS => return Err(Fault::retry("FHIR2 keeps no search long enough")),
+                Window::Gone if restarts == RESTARTS => {
+                    return Err(Fault::retry("FHIR2 keeps no search long enough"));
+                }
                 Window::Gone => {
                     restarts += 1;
                     cursor.restart();
+                    continue;
                 }
-                other => break other,
-            }
-        };
-        let rows = match window {
-            Window::Rows(rows, search, more) => {
-                page.more = more;
-                cursor.offset += rows.len();
-                if let Some(last) = rows.last() {
-                    cursor.from = last.second.clone().or(cursor.from);
-                    cursor.last = Some(last.id.clone());
+                Window::Rows(read, search, more) => {
+                    page.more = more;
+                    cursor.offset += read.len();
+                    if let Some(last) = read.last() {
+                        cursor.from = last.second.clone().or(cursor.from);
+                        cursor.last = Some(last.id.clone());
+                    }
+                    cursor.search = search;
+                    rows.extend(read);
                 }
-                cursor.search = search;
-                rows
-            }
-            Window::Unreadable | Window::Gone => {
-                self.report(feed, &cursor, &mut page);
-                if cursor.search.is_some() {
-                    (cursor.offset, cursor.last, page.more) = (cursor.offset + 1, None, true);
-                    vec![]
-                } else {
-                    self.step_over_first(&kind, feed, &mut cursor, &mut page).await?
+                Window::Unreadable => {
+                    self.report(feed, &cursor, &mut page);
+                    if cursor.search.is_some() {
+                        (cursor.offset, cursor.last, page.more) = (cursor.offset + 1, None, true);
+                    } else {
+                        rows.extend(self.step_over_first(&kind, feed, &mut cursor, &mut page).await?);
+                    }
                 }
             }
-        };
+            // A search begun anew must get beyond the second that it began with, or the next poll may do no better.
+            if restarts == 0 || !page.more || cursor.from != begin {
+                break;
+            }
+        }
         self.take(feed, &rows, &mut page).await?;
         if !page.more && feed != PASS {
             cursor = Cursor::at(cursor.next_round);
@@ -170,10 +180,11 @@ impl OpenMrs {
         for row in rows {
             if feed == ENCOUNTERS {
                 let subject = row.resource.get("subject").and_then(|s| FhirReference::deserialize(s).ok());
-                let patient = subject.as_ref().and_then(FhirReference::id).map(|id| RecordId::person(&self.name, id));
+                let patient =
+                    subject.as_ref().and_then(FhirReference::id).map(|id| RecordId::person(&self.name, id));
                 page.refresh.extend(patient.filter(|id| !page.refresh.contains(id)));
             } else {
-                page.records.extend(self.record_of(&row.resource).await?);
+                page.records.extend(self.record_of(&row.resource, row.today.as_deref()).await?);
             }
         }
         Ok(())
@@ -195,10 +206,11 @@ impl OpenMrs {
 
     /// Rows after the cursor; a page that is a 400 is halved.
     async fn window(&self, kind: &Kind<'_>, cursor: &Cursor, wanted: usize) -> Result<Window, Fault> {
-        let lead = usize::from(cursor.search.is_some() && cursor.last.is_some());
-        let mut count = if lead == 1 { wanted.max(2) } else { wanted };
+        let mut lead = usize::from(cursor.search.is_some() && cursor.last.is_some());
+        let mut beyond = (wanted - lead).max(1);
         let mut halved = false;
         loop {
+            let count = lead + beyond;
             let answer = match &cursor.search {
                 Some(search) => self.page(search, cursor.offset.saturating_sub(lead), count).await?,
                 None => self.search(kind, cursor.from.as_deref(), "_lastUpdated", count).await?,
@@ -206,22 +218,25 @@ impl OpenMrs {
             match answer.status {
                 200 => {
                     let (mut rows, search) = rows(&answer)?;
-                    let more = halved || (rows.len() >= count && search.is_some());
+                    let more =
+                        halved || (rows.len() >= count && (cursor.search.is_some() || search.is_some()));
                     if lead == 1 {
                         if rows.first().map(|row| &row.id) != cursor.last.as_ref() {
                             return Ok(Window::Gone);
                         }
                         rows.remove(0);
                     }
-                    if halved && rows.is_empty() {
-                        return Ok(Window::Unreadable);
-                    }
                     return Ok(Window::Rows(rows, cursor.search.clone().or(search), more));
                 }
                 404 | 410 if cursor.search.is_some() => return Ok(Window::Gone),
-                400 if is_row(&answer) && count == 1 => return Ok(Window::Unreadable),
-                400 if is_row(&answer) => (count, halved) = (count / 2, true),
-                400 => return Err(Fault::Halt("FHIR2 does not serve the search of the reader; run `check`".into())),
+                400 if is_row(&answer) && beyond > 1 => (beyond, halved) = (beyond / 2, true),
+                400 if is_row(&answer) && lead == 1 => (lead, halved) = (0, true),
+                400 if is_row(&answer) => return Ok(Window::Unreadable),
+                400 => {
+                    return Err(Fault::Halt(
+                        "FHIR2 does not serve the search of the reader; run `check`".into(),
+                    ));
+                }
                 _ => return Err(answer.fault("a FHIR2 page")),
             }
         }
@@ -229,12 +244,22 @@ impl OpenMrs {
 
     async fn page(&self, search: &str, offset: usize, count: usize) -> Result<Answer, Fault> {
         let (offset, count) = (offset.to_string(), count.to_string());
-        let query =
-            [("_getpages", search), ("_getpagesoffset", &offset), ("_count", &count), ("_bundletype", "searchset")];
+        let query = [
+            ("_getpages", search),
+            ("_getpagesoffset", &offset),
+            ("_count", &count),
+            ("_bundletype", "searchset"),
+        ];
         Ok(self.client.fhir("", &query).await?)
     }
 
-    async fn search(&self, kind: &Kind<'_>, from: Option<&str>, sort: &str, count: usize) -> Result<Answer, Fault> {
+    async fn search(
+        &self,
+        kind: &Kind<'_>,
+        from: Option<&str>,
+        sort: &str,
+        count: usize,
+    ) -> Result<Answer, Fault> {
         let (from, count) = (from.map(|from| format!("ge{from}")), count.to_string());
         let mut query = kind.filter.clone();
         query.extend(from.as_deref().map(|from| ("_lastUpdated", from)));
@@ -324,11 +349,13 @@ fn kind<'a>(feed: &str, types: &'a str) -> Result<Kind<'a>, Fault> {
 
 fn rows(answer: &Answer) -> Result<(Vec<Row>, Option<String>), Fault> {
     let bundle: Bundle = answer.parse().map_err(Fault::retry)?;
+    let today = bundle.today();
     let row = |resource: &Value| {
         let meta = resource.get("meta").and_then(|meta| FhirMeta::deserialize(meta).ok());
         Row {
             id: resource.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
             second: meta.as_ref().and_then(instant).map(second),
+            today: today.clone(),
             resource: resource.clone(),
         }
     };

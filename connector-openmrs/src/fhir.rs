@@ -48,6 +48,11 @@ impl Bundle {
         query.split('&').find_map(|pair| pair.strip_prefix("_getpages=")).map(str::to_owned)
     }
 
+    /// The server's day, in its own zone, by which it shows ages.
+    pub fn today(&self) -> Option<String> {
+        self.meta.last_updated.as_deref().and_then(day)
+    }
+
     /// The link to the next page as it came.
     pub fn next(&self) -> Option<&str> {
         self.link.iter().find(|l| l.relation == "next").map(|l| l.url.as_str())
@@ -145,7 +150,12 @@ impl FhirExtension {
     fn text(&self) -> Option<String> {
         let coded = || Some(self.value_codeable_concept.as_ref()?.coding.first()?.code.clone());
         let referred = || Some(self.value_reference.as_ref()?.id()?.to_owned());
-        let value = self.value_string.clone().or(self.value_boolean.map(|b| b.to_string())).or_else(referred).or_else(coded);
+        let value = self
+            .value_string
+            .clone()
+            .or(self.value_boolean.map(|b| b.to_string()))
+            .or_else(referred)
+            .or_else(coded);
         value.as_deref().and_then(text)
     }
 }
@@ -156,16 +166,38 @@ impl FhirPatient {
         Self::deserialize(resource).ok().filter(|patient| !patient.id.is_empty())
     }
 
-    /// Whether this reading does not say which row is in use. FHIR2 marks no name, and shows several in any order where
-    /// none is preferred; of several addresses without a preferred one the REST reading picks by uuid.
-    pub fn is_ambiguous(&self) -> bool {
+    /// Whether this reading does not say which row is in use, or how precise a birth date is. FHIR2 marks no name, and
+    /// shows several in any order where none is preferred; of several addresses without a preferred one the REST reading
+    /// picks by uuid.
+    pub fn is_ambiguous(&self, today: Option<&str>) -> bool {
         let homes = self.address.iter().filter(|a| a.get("use").is_some_and(|u| u == "home")).count();
-        self.name.len() > 1 || (self.address.len() > 1 && homes != 1)
+        let is_infant =
+            self.birth_date.as_deref().filter(|date| date.len() == 7).map(|month| infant(month, today));
+        self.name.len() > 1 || (self.address.len() > 1 && homes != 1) || is_infant == Some(None)
+    }
+
+    fn birth_date(&self, today: Option<&str>) -> Option<String> {
+        let date = self.birth_date.as_deref()?;
+        let shown = if date.len() == 7 && infant(date, today) != Some(true) { date.get(..4)? } else { date };
+        Some(shown.to_owned()).filter(|d| !d.is_empty())
     }
 
     fn address(&self) -> Option<&Value> {
         let home = self.address.iter().find(|a| a.get("use").is_some_and(|u| u == "home"));
         home.or(self.address.first())
+    }
+}
+
+/// Whether somebody born in this month is under five years old today; unknown in the month of the fifth birthday.
+/// Releases of fhir2 go on showing the month for up to a year longer, each its own way: that is cut to the year.
+fn infant(month: &str, today: Option<&str>) -> Option<bool> {
+    let months = |date: &str| {
+        let (year, month) = date.get(..7)?.split_once('-')?;
+        Some(year.parse::<i32>().ok()? * 12 + month.parse::<i32>().ok()?)
+    };
+    match months(today?)? - months(month)? {
+        60 => None,
+        age => Some(age < 60),
     }
 }
 
@@ -177,7 +209,11 @@ fn address_part(address: &Value, field: &str) -> Option<String> {
         "country" => "country",
         "postalCode" => "postalCode",
         numbered => {
-            let all = address.get("extension")?.as_array()?.iter().filter(|e| e.get("url").is_some_and(|u| u == ADDRESS));
+            let all = address
+                .get("extension")?
+                .as_array()?
+                .iter()
+                .filter(|e| e.get("url").is_some_and(|u| u == ADDRESS));
             let url = format!("{ADDRESS}#{numbered}");
             let mut lines = all.filter_map(|e| e.get("extension")?.as_array()).flatten();
             let line = lines.find(|e| e.get("url").and_then(Value::as_str) == Some(&url))?;
@@ -189,7 +225,7 @@ fn address_part(address: &Value, field: &str) -> Option<String> {
 
 impl Person {
     /// From the FHIR2 reading.
-    pub fn of_fhir(patient: &FhirPatient, config: &Config, types: &Types) -> Self {
+    pub fn of_fhir(patient: &FhirPatient, today: Option<&str>, config: &Config, types: &Types) -> Self {
         let name = patient.name.first().and_then(|n| {
             let mut given = n.given.iter().map(String::as_str);
             let first = given.next();
@@ -201,7 +237,7 @@ impl Person {
         let mut all = Self {
             name,
             sex: patient.gender.as_ref().filter(known).cloned(),
-            birth_date: patient.birth_date.clone().filter(|d| !d.is_empty()),
+            birth_date: patient.birth_date(today),
             deceased: died.or_else(|| (patient.deceased_boolean == Some(true)).then(|| "true".into())),
             ..Self::default()
         };
@@ -210,18 +246,26 @@ impl Person {
             all.address.extend(value.map(|value| (field.clone(), value)));
         }
         for extension in patient.extension.iter().filter(|e| e.url == ATTRIBUTE) {
-            let named = extension.nested("http://fhir.openmrs.org/ext/person-attribute-type").find_map(|e| e.text());
+            let named =
+                extension.nested("http://fhir.openmrs.org/ext/person-attribute-type").find_map(|e| e.text());
             let kind = named.as_ref().and_then(|name| types.attributes.get(name));
             if let Some(kind) = kind.filter(|kind| config.attribute_types().any(|t| t == kind.as_str())) {
                 let values = extension.nested("http://fhir.openmrs.org/ext/person-attribute-value");
-                all.attributes.entry(kind.clone()).or_default().extend(values.filter_map(FhirExtension::text));
+                all.attributes
+                    .entry(kind.clone())
+                    .or_default()
+                    .extend(values.filter_map(FhirExtension::text));
             }
         }
         let rows = patient.identifier.iter().map(|i| Row {
             kind: i.r#type.coding.first().map(|c| c.code.as_str()).unwrap_or_default(),
             value: &i.value,
             preferred: i.r#use.as_deref() == Some("official"),
-            location: i.extension.iter().find(|e| e.url == LOCATION).and_then(|e| e.value_reference.as_ref()?.id()),
+            location: i
+                .extension
+                .iter()
+                .find(|e| e.url == LOCATION)
+                .and_then(|e| e.value_reference.as_ref()?.id()),
         });
         all.identify(rows.collect(), config);
         all

@@ -15,6 +15,8 @@ mod feeds;
 mod fhir;
 mod normal;
 mod reads;
+#[cfg(test)]
+mod recorded;
 mod rest;
 
 use std::sync::Arc;
@@ -23,8 +25,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use connector_core::change::{Change, Flow, Patient, Record, RecordId, field};
 use connector_core::connector::{
-    Capabilities, Command, Confirmed, Connector, Destination, Fault, Feed, Finding, Known, Outcome, Page, Reject, Task,
-    one_by_one,
+    Capabilities, Command, Confirmed, Connector, Destination, Fault, Feed, Finding, Known, Outcome, Page,
+    Reject, Task, one_by_one,
 };
 use tokio::sync::Mutex;
 
@@ -55,8 +57,13 @@ impl OpenMrs {
 impl Connector for OpenMrs {
     fn capabilities(&self) -> Capabilities {
         let config = &self.config;
-        let feed = |name: &str, seconds, whole| Feed { name: name.into(), every: Duration::from_secs(seconds), whole };
-        let mut holds = vec![field::NAME.to_owned(), field::SEX.into(), field::BIRTH_DATE.into(), field::PHONE.into()];
+        let feed = |name: &str, seconds, whole| Feed {
+            name: name.into(),
+            every: Duration::from_secs(seconds),
+            whole,
+        };
+        let mut holds =
+            vec![field::NAME.to_owned(), field::SEX.into(), field::BIRTH_DATE.into(), field::PHONE.into()];
         holds.extend(config.cause_of_death.iter().map(|_| field::DECEASED.to_owned()));
         holds.extend(config.attributes.keys().map(|name| format!("{}{name}", field::ATTRIBUTE)));
         holds.extend(config.address.keys().map(|part| format!("{}{part}", field::ADDRESS)));
@@ -110,7 +117,10 @@ impl Connector for OpenMrs {
             let value = fold(value);
             (!value.is_empty()).then(|| format!("{}|{value}", identifier.kind))
         };
-        Ok(vec![Destination { name: String::new(), exclusive: patient.identifiers().filter_map(named).collect() }])
+        Ok(vec![Destination {
+            name: String::new(),
+            exclusive: patient.identifiers().filter_map(named).collect(),
+        }])
     }
 
     fn command(&self, change: &Change, known: &Known<'_>) -> Result<Option<Command>, Reject> {

@@ -29,7 +29,7 @@ pub struct Person {
     /// FHIR administrative gender.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sex: Option<String>,
-    /// As precise as FHIR2 shows it: an estimated date is a month up to five years of age, then a year.
+    /// A day; where it is estimated, a month under five years of age, then a year.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub birth_date: Option<String>,
     /// `true`, or the day.
@@ -141,7 +141,6 @@ impl Person {
         self.identifiers.get(kind).is_some_and(|values| values.iter().any(|v| fold(v) == fold(value)))
     }
 }
-
 
 /// An identifier row of either reading.
 pub(crate) struct Row<'a> {

@@ -10,7 +10,7 @@ use crate::OpenMrs;
 use crate::changes::{record, voided};
 use crate::client::{Answer, segment};
 use crate::fhir::{Bundle, FhirPatient};
-use crate::normal::{Name, Person, Types, letter_of_sex};
+use crate::normal::{Name, Person, Types, fold, letter_of_sex};
 use crate::rest::{self, RestPatient};
 
 /// Patients that one request asks for.
@@ -26,7 +26,12 @@ impl OpenMrs {
             return Ok(types.clone());
         }
         let types = Types {
-            attributes: self.named("personattributetype").await?.into_iter().map(|(uuid, name)| (name, uuid)).collect(),
+            attributes: self
+                .named("personattributetype")
+                .await?
+                .into_iter()
+                .map(|(uuid, name)| (name, uuid))
+                .collect(),
             identifiers: self.named("patientidentifiertype").await?.into_iter().collect(),
         };
         Ok(known.insert(Arc::new(types)).clone())
@@ -37,8 +42,10 @@ impl OpenMrs {
         let mut all = vec![];
         loop {
             let start = all.len().to_string();
-            let answer =
-                self.client.rest(resource, &[("v", "custom:(uuid,name)"), ("limit", "100"), ("startIndex", &start)]).await?;
+            let answer = self
+                .client
+                .rest(resource, &[("v", "custom:(uuid,name)"), ("limit", "100"), ("startIndex", &start)])
+                .await?;
             if answer.status != 200 {
                 return Err(answer.fault(resource));
             }
@@ -47,7 +54,8 @@ impl OpenMrs {
             let page = body.get("results").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             all.extend(page.iter().filter_map(|item| Some((text(item, "uuid")?, text(item, "name")?))));
             let is_next = |link: &Value| link.get("rel").is_some_and(|rel| rel == "next");
-            let more = body.get("links").and_then(Value::as_array).is_some_and(|links| links.iter().any(is_next));
+            let more =
+                body.get("links").and_then(Value::as_array).is_some_and(|links| links.iter().any(is_next));
             if !more || page.is_empty() {
                 return Ok(all);
             }
@@ -61,7 +69,11 @@ impl OpenMrs {
         match answer.status {
             200 => {
                 let rows: RestPatient = answer.parse().map_err(Fault::retry)?;
-                if rows.uuid.eq_ignore_ascii_case(uuid) { Ok(Some(rows)) } else { Err(answer.fault("a patient by REST")) }
+                if rows.uuid.eq_ignore_ascii_case(uuid) {
+                    Ok(Some(rows))
+                } else {
+                    Err(answer.fault("a patient by REST"))
+                }
             }
             404 => Ok(None),
             _ => Err(answer.fault("a patient by REST")),
@@ -81,11 +93,19 @@ impl OpenMrs {
 
     /// The record of a patient in a FHIR2 page; by REST where that reading does not tell enough. `None` if it vanished
     /// meanwhile.
-    pub(crate) async fn record_of(&self, resource: &Value) -> Result<Option<Record>, Fault> {
+    pub(crate) async fn record_of(
+        &self,
+        resource: &Value,
+        today: Option<&str>,
+    ) -> Result<Option<Record>, Fault> {
         match FhirPatient::read(resource) {
-            Some(patient) if !patient.is_ambiguous() => {
+            Some(patient) if !patient.is_ambiguous(today) => {
                 let types = self.types().await?;
-                Ok(Some(record(&self.name, &patient.id, &Person::of_fhir(&patient, &self.config, &types))))
+                Ok(Some(record(
+                    &self.name,
+                    &patient.id,
+                    &Person::of_fhir(&patient, today, &self.config, &types),
+                )))
             }
             _ => match resource.get("id").and_then(Value::as_str) {
                 Some(uuid) => self.record_by_rest(uuid).await,
@@ -96,9 +116,9 @@ impl OpenMrs {
 
     async fn records_of(&self, answer: &Answer) -> Result<Vec<Record>, Fault> {
         let bundle: Bundle = answer.parse().map_err(Fault::retry)?;
-        let mut records = vec![];
+        let (mut records, today) = (vec![], bundle.today());
         for resource in bundle.resources() {
-            records.extend(self.record_of(resource).await?);
+            records.extend(self.record_of(resource, today.as_deref()).await?);
         }
         Ok(records)
     }
@@ -106,7 +126,7 @@ impl OpenMrs {
     async fn read(&self, uuid: &str) -> Result<Option<Record>, Fault> {
         let answer = self.client.fhir(&format!("Patient/{}", segment(uuid)), &[]).await?;
         match answer.status {
-            200 => self.record_of(&answer.json()).await,
+            200 => self.record_of(&answer.json(), None).await,
             404 => Ok(None),
             410 => Ok(Some(voided(&self.name, uuid))),
             400 => self.record_by_rest(uuid).await,
@@ -143,7 +163,11 @@ impl OpenMrs {
 
     /// Patients with this identifier, type and value compared here. FHIR2 looks up by the name of the type and exactly; if
     /// one of those found makes its page unreadable, REST does, which finds parts of values and names too.
-    pub(crate) async fn identified_by(&self, kind: &str, value: &str) -> Result<Vec<(String, Person)>, Fault> {
+    pub(crate) async fn identified_by(
+        &self,
+        kind: &str,
+        value: &str,
+    ) -> Result<Vec<(String, Person)>, Fault> {
         let types = self.types().await?;
         let name = types.identifiers.get(kind).ok_or_else(|| {
             Fault::Halt("an identifier type of the configuration is not on the server; run `check`".into())
@@ -155,13 +179,15 @@ impl OpenMrs {
             400 => self.search_by_rest(&[("identifier", value)]).await?,
             _ => return Err(answer.fault("a look-up by identifier")),
         };
-        let person = |record: Record| Some((record.id.id, serde_json::from_value::<Person>(record.body).ok()?));
+        let person =
+            |record: Record| Some((record.id.id, serde_json::from_value::<Person>(record.body).ok()?));
         Ok(found.into_iter().filter_map(person).filter(|(_, p)| p.is_identified_by(kind, value)).collect())
     }
 
     async fn search_by_rest(&self, query: &[(&str, &str)]) -> Result<Vec<Record>, Fault> {
         let form = rest::representation(&self.config);
-        let query: Vec<_> = query.iter().copied().chain([("v", form.as_str()), ("limit", CANDIDATES)]).collect();
+        let query: Vec<_> =
+            query.iter().copied().chain([("v", form.as_str()), ("limit", CANDIDATES)]).collect();
         let answer = self.client.rest("patient", &query).await?;
         if answer.status != 200 {
             return Err(answer.fault("a search by REST"));
@@ -171,8 +197,8 @@ impl OpenMrs {
         Ok(body.results.iter().filter(|rows| !rows.voided).map(of).collect())
     }
 
-    /// People who may be the given one: by identifier, else by name, or first name and birth date, with a sex and a birth
-    /// year that do not contradict.
+    /// People who may be the given one: by identifier, else by name, or by first name and birth date, where sex, birth date
+    /// and middle name do not contradict.
     pub(crate) async fn like(&self, person: &Patient) -> Result<Vec<Record>, Fault> {
         let mut found: Vec<Record> = vec![];
         for (name, value) in person.identifiers() {
@@ -181,16 +207,20 @@ impl OpenMrs {
                 found.extend(same.iter().map(|(uuid, p)| record(&self.name, uuid, p)));
             }
         }
-        let name = person.get(field::NAME).map(|name| Name::split(name, None)).filter(|name| !name.given.is_empty());
+        let name =
+            person.get(field::NAME).map(|name| Name::split(name, None)).filter(|name| !name.given.is_empty());
         if let (true, Some(name)) = (found.is_empty(), name) {
-            let by_name = [("given", name.given.as_str()), ("family", name.family.as_str()), ("_count", CANDIDATES)];
+            let by_name =
+                [("given", name.given.as_str()), ("family", name.family.as_str()), ("_count", CANDIDATES)];
             let spoken = [name.given.as_str(), name.family.as_str()].join(" ");
             found.extend(self.similar(&by_name, spoken.trim()).await?);
             if let Some(day) = person.get(field::BIRTH_DATE).filter(|date| date.len() == 10) {
                 let by_day = [("given", name.given.as_str()), ("birthdate", day), ("_count", CANDIDATES)];
                 found.extend(self.similar(&by_day, &name.given).await?);
             }
-            found.retain(|record| serde_json::from_value(record.body.clone()).is_ok_and(|p| may_be(person, &p)));
+            found.retain(|record| {
+                serde_json::from_value(record.body.clone()).is_ok_and(|p| may_be(person, &p))
+            });
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
         found.dedup_by(|a, b| a.id == b.id);
@@ -226,11 +256,15 @@ fn escape(value: &str) -> String {
     escaped
 }
 
+/// Whether neither sex, nor birth date, nor middle name contradicts.
 fn may_be(person: &Patient, other: &Person) -> bool {
     let sex = person.get(field::SEX).and_then(letter_of_sex).filter(|s| *s != "U");
     let others = other.sex.as_deref().and_then(letter_of_sex).filter(|s| *s != "U");
-    let year = |date: Option<&str>| date?.get(..4)?.parse::<i32>().ok();
-    let years = (year(person.get(field::BIRTH_DATE)), year(other.birth_date.as_deref()));
+    let middle =
+        person.get(field::NAME).map(|name| fold(&Name::split(name, None).middle)).unwrap_or_default();
+    let others_middle = other.name.as_ref().map(|name| fold(&name.middle)).unwrap_or_default();
+    let dates = person.get(field::BIRTH_DATE).zip(other.birth_date.as_deref());
     (sex.is_none() || others.is_none() || sex == others)
-        && !matches!(years, (Some(a), Some(b)) if (a - b).abs() > 1)
+        && (middle.is_empty() || others_middle.is_empty() || middle == others_middle)
+        && dates.is_none_or(|(a, b)| a.starts_with(b) || b.starts_with(a))
 }

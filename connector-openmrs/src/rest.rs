@@ -129,7 +129,9 @@ impl RestPerson {
 
     /// The address row in use: the preferred one, else the first by uuid.
     pub fn address(&self) -> Option<&BTreeMap<String, Value>> {
-        let text = |a: &BTreeMap<String, Value>| a.get("uuid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |a: &BTreeMap<String, Value>| {
+            a.get("uuid").and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         self.addresses.iter().min_by_key(|a| (a.get("preferred") != Some(&Value::Bool(true)), text(a)))
     }
 
@@ -141,7 +143,7 @@ impl RestPerson {
     fn birth_date(&self) -> Option<String> {
         let day = self.birth_day()?;
         let shown = match (self.birthdate_estimated, self.age) {
-            (Some(true), Some(age)) if age <= 5 => 7,
+            (Some(true), Some(age)) if age < 5 => 7,
             (Some(true), _) => 4,
             _ => 10,
         };
@@ -149,7 +151,8 @@ impl RestPerson {
     }
 
     fn deceased(&self) -> Option<String> {
-        (self.dead == Some(true)).then(|| self.death_date.as_deref().and_then(day).unwrap_or_else(|| "true".into()))
+        (self.dead == Some(true))
+            .then(|| self.death_date.as_deref().and_then(day).unwrap_or_else(|| "true".into()))
     }
 }
 
@@ -158,9 +161,9 @@ impl Person {
     pub fn of_rest(patient: &RestPatient, config: &Config) -> Self {
         let person = &patient.person;
         let mut all = Self {
-            name: person
-                .name()
-                .and_then(|n| Name::of(n.given_name.as_deref(), n.middle_name.as_deref(), n.family_name.as_deref())),
+            name: person.name().and_then(|n| {
+                Name::of(n.given_name.as_deref(), n.middle_name.as_deref(), n.family_name.as_deref())
+            }),
             sex: person.gender.as_deref().and_then(sex_of_letter).map(str::to_owned),
             birth_date: person.birth_date(),
             deceased: person.deceased(),

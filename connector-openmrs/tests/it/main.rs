@@ -1,0 +1,16 @@
+//! The connector against the OpenMRS stand-in, in process: every fault, every surprise that a real server was seen to
+//! hold, every defect of the mediator before it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests; a panic is a failed test"
+)]
+
+mod check;
+mod defects;
+mod deliver;
+mod faults;
+mod reader;
+mod surprises;
+mod world;
