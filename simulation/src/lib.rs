@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a simulation that cannot go on is a failed test")]
 
 pub mod engine;
+pub mod openmrs_world;
 pub mod points;
 pub mod run;
 pub mod sink_world;

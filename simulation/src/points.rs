@@ -1,10 +1,14 @@
 //! Crash points: before and after each transaction and each remote call.
 //!
+//! The point before is the one after what came before it, and it makes no difference to a power cut whether a
+//! transaction that found nothing to do, or a call that only reads, came between: such points are counted once, unless
+//! [`Points::every`] is asked for, as for replicas that stand still between a look-up and its use.
+//!
 //! At the chosen point the engine stops for ever and whoever drives it is told; everything that is not in the store is
 //! then thrown away, as a power cut would.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use connector_core::runtime::Hooks;
@@ -26,10 +30,16 @@ pub struct Points {
     at: Mutex<Option<(u64, End)>>,
     reached: Notify,
     go: Notify,
-    hit: std::sync::atomic::AtomicBool,
+    hit: AtomicBool,
+    every: bool,
 }
 
 impl Points {
+    /// Counts points after look-ups too.
+    pub fn every() -> Self {
+        Self { every: true, ..Self::default() }
+    }
+
     /// Ends the engine at point `at`, counted from 1.
     pub fn end_at(&self, at: u64, end: End) {
         *self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((at, end));
@@ -57,7 +67,10 @@ impl Points {
     }
 
     /// Execution is at a point.
-    pub async fn pass(&self) {
+    pub async fn pass(&self, effect: bool) {
+        if !effect && !self.every {
+            return;
+        }
         let n = self.passed.fetch_add(1, Ordering::SeqCst) + 1;
         let chosen = *self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match chosen {
@@ -76,7 +89,7 @@ impl Points {
 
 #[async_trait]
 impl Hooks for Points {
-    async fn at(&self, _point: &'static str) {
-        self.pass().await;
+    async fn at(&self, _point: &'static str, effect: bool) {
+        self.pass(effect).await;
     }
 }

@@ -20,7 +20,7 @@ pub trait World: Send {
     /// A replica with connections of its own.
     async fn engine(&self, store: Store, points: Arc<Points>, setup: &Setup) -> Engine;
     /// What people do in second `t`.
-    fn script(&mut self, t: u64);
+    async fn script(&mut self, t: u64);
     /// The second after which nobody types.
     fn quiet_after(&self) -> u64;
     /// What is wrong at the end, in words; nothing if all is well.
@@ -65,13 +65,13 @@ pub enum Disturb {
 /// Runs a world to its end.
 pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Disturb, setup: &Setup) -> Outcome {
     let mut store = open_store(place, schema, world.clock()).await;
-    let points = Arc::new(Points::default());
+    let two = matches!(disturb, Disturb::Stop(..) | Disturb::Two);
+    let points = Arc::new(if two { Points::every() } else { Points::default() });
     match disturb {
         Disturb::Kill(at) => points.end_at(at, End::Kill),
         Disturb::Stop(at, _) => points.end_at(at, End::Stop),
         _ => {}
     }
-    let two = matches!(disturb, Disturb::Stop(..) | Disturb::Two);
     let first = Setup { alone: !two, ..setup.clone() };
     let second = Setup { alone: false, owner: setup.owner + 1, ..setup.clone() };
     let mut engine = world.engine(store.clone(), points.clone(), &first).await;
@@ -82,7 +82,7 @@ pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Di
     let mut quiet = 0;
     let mut t = 0;
     while t < LONGEST && quiet < QUIET {
-        second_of(&mut world, &mut t);
+        second_of(&mut world, &mut t).await;
         match (disturb, &other) {
             (Disturb::Stop(_, seconds), Some(other)) if !points.was_hit() => {
                 let mut tick = Box::pin(engine.tick());
@@ -94,7 +94,7 @@ pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Di
                 if stopped {
                     for _ in 0..seconds {
                         other.tick().await;
-                        second_of(&mut world, &mut t);
+                        second_of(&mut world, &mut t).await;
                     }
                     points.go_on();
                     tokio::join!(tick, other.tick());
@@ -132,8 +132,8 @@ pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Di
     Outcome { points: points.passed(), wrong, reviews }
 }
 
-fn second_of(world: &mut impl World, t: &mut u64) {
-    world.script(*t);
+async fn second_of(world: &mut impl World, t: &mut u64) {
+    world.script(*t).await;
     *t += 1;
     world.clock().0.advance(Duration::from_secs(1));
     world.clock().0.run_due();

@@ -153,7 +153,7 @@ impl World for SinkWorld {
         Engine::start(store, &self.clock, Arc::new(WithTexts(cht)), ("sink", sink), points, setup).await
     }
 
-    fn script(&mut self, t: u64) {
+    async fn script(&mut self, t: u64) {
         if t < 4 {
             for i in 0..2 {
                 let id = format!("text-{t}-{i}");

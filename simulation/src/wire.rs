@@ -34,8 +34,9 @@ impl Transport for Wire {
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
         // Before the call the deadline has just been checked: a stop between that check and the socket is the one that
         // nothing excludes. An end there is an end after the transaction or call before.
+        let writes = !request.method().is_safe();
         let answer = self.to.call(request).await;
-        self.points.pass().await;
+        self.points.pass(writes).await;
         match answer {
             Ok(response) => Ok(response.map(body_of)),
             Err(Broken::Refused) => Err(TransportErrorKind::Connect.into()),

@@ -78,6 +78,8 @@ pub struct Accepted {
     pub changed: usize,
     /// Rows they stand for.
     pub rows: usize,
+    /// Records that are to be fetched.
+    pub asked: usize,
     /// Another replica moved the feed meanwhile: nothing was stored.
     pub stale: bool,
 }
@@ -113,11 +115,12 @@ impl Transaction for Accept {
         for id in &self.refresh {
             ask(tx, id, tick).await?;
         }
+        out.asked = self.refresh.len() + self.answered.len();
         for (id, asked) in &self.answered {
             answer(tx, id, *asked).await?;
         }
         if let Some(feed) = &self.feed {
-            self.advance(tx, feed, tick).await?;
+            out.asked += self.advance(tx, feed, tick).await?;
         }
         Ok(out)
     }
@@ -239,7 +242,8 @@ impl Accept {
         Ok(())
     }
 
-    async fn advance(&self, tx: &mut Tx<'_>, feed: &FeedMove, tick: i64) -> Result<(), StoreError> {
+    async fn advance(&self, tx: &mut Tx<'_>, feed: &FeedMove, tick: i64) -> Result<usize, StoreError> {
+        let mut asked = 0;
         let pass = feed.from.as_ref().map_or(feed.to.pass, |c| c.pass);
         if let Some(number) = feed.whole
             && feed.ends
@@ -255,6 +259,7 @@ impl Accept {
             for row in &absent {
                 let id: RecordId = tx.crypt().open_json("seen.id", row.blob(0)?)?;
                 ask(tx, &id, tick).await?;
+                asked += 1;
             }
             tx.exec(
                 "UPDATE seen SET pass = NULL WHERE system = ?1 AND feed = ?2 AND pass < ?3",
@@ -275,7 +280,7 @@ impl Accept {
             ],
         )
         .await?;
-        Ok(())
+        Ok(asked)
     }
 }
 

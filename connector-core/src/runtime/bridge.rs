@@ -74,11 +74,12 @@ impl Default for BridgeOptions {
     }
 }
 
-/// Told before and after each transaction, by name: a simulation ends the process there.
+/// Told after each transaction, by name: a simulation ends the process there. The point before a transaction is the
+/// one after what came before it.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Execution is at this point.
-    async fn at(&self, point: &'static str);
+    /// Execution is at this point; `effect` is false where the transaction found nothing to do.
+    async fn at(&self, point: &'static str, effect: bool);
 }
 
 /// Why a step could not be done.
@@ -175,17 +176,21 @@ impl Bridge {
         self.backlog() >= self.options.high_water
     }
 
-    pub(super) async fn point(&self, name: &'static str) {
+    /// Runs a transaction; `effect` tells whether it found anything to do.
+    pub(super) async fn tx_if<T: Transaction>(
+        &self,
+        transaction: T,
+        effect: impl Fn(&T::Out) -> bool,
+    ) -> Result<T::Out, StoreError> {
+        let out = self.store.run(transaction).await?;
         if let Some(hooks) = &self.hooks {
-            hooks.at(name).await;
+            hooks.at(T::NAME, effect(&out)).await;
         }
+        Ok(out)
     }
 
     pub(super) async fn tx<T: Transaction>(&self, transaction: T) -> Result<T::Out, StoreError> {
-        self.point(T::NAME).await;
-        let out = self.store.run(transaction).await;
-        self.point(T::NAME).await;
-        out
+        self.tx_if(transaction, |_| true).await
     }
 
     /// After a start: what a dead owner left on the wire is unknown.
@@ -193,7 +198,7 @@ impl Bridge {
         let mut found = 0;
         for system in self.systems() {
             let quiet = millis(system.capabilities.quiet);
-            found += self.tx(Recover { target: system.name.clone(), quiet, all }).await?;
+            found += self.tx_if(Recover { target: system.name.clone(), quiet, all }, |n| *n > 0).await?;
         }
         Ok(found)
     }

@@ -59,7 +59,7 @@ impl Bridge {
             aside: millis(self.options.aside),
             rules: self.options.rules,
         };
-        let rows = self.tx(take).await?;
+        let rows = self.tx_if(take, |rows| !rows.is_empty()).await?;
         if rows.is_empty() {
             system.pace.not_tried();
             return Ok(0);

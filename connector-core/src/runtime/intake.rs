@@ -124,7 +124,7 @@ impl Bridge {
             config: self.options.config,
             rules: self.options.rules,
         };
-        let accepted = self.tx(accept).await?;
+        let accepted = self.tx_if(accept, |a| a.changed > 0 || a.asked > 0).await?;
         self.grow(accepted.rows);
         Ok(count)
     }
@@ -184,7 +184,7 @@ impl Bridge {
     ) -> Result<usize, RuntimeError> {
         let (config, rules) = (self.options.config, self.options.rules);
         let accept = Accept { feed, began, items, unread, refresh, answered: vec![], config, rules };
-        let accepted = self.tx(accept).await?;
+        let accepted = self.tx_if(accept, |a| a.changed > 0 || a.asked > 0).await?;
         self.grow(accepted.rows);
         Ok(accepted.changed)
     }

@@ -1,5 +1,6 @@
 //! Worlds at every crash point, and with each rule taken out.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+mod openmrs;
 mod rules;
 mod sink;

@@ -1,0 +1,33 @@
+//! Patients between a CHT and an OpenMRS, both ways.
+
+use simulation::engine::{Setup, Where};
+use simulation::openmrs_world::{OpenMrsWorld, Story};
+use simulation::run::{Disturb, every_point, run};
+
+/// People edited on both sides; mishaps grow with the seed, from none to two writes in five.
+pub fn edits(seed: u64) -> OpenMrsWorld {
+    OpenMrsWorld::new(seed, (seed % 5) as f64 / 10.0, Story::Edits)
+}
+
+#[tokio::test]
+async fn undisturbed() {
+    for seed in 0..6 {
+        let out = run(edits(seed), &Where::Memory, "calm", Disturb::Nothing, &Setup::default()).await;
+        println!("seed {seed}: {} points, {} in review", out.points, out.reviews);
+        assert!(out.wrong.is_empty(), "seed {seed}: {:#?}", out.wrong);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_ends_by_itself() {
+    let world = OpenMrsWorld::new(1, 0.0, Story::LockedOut);
+    let out = run(world, &Where::Memory, "locked", Disturb::Nothing, &Setup::default()).await;
+    assert!(out.wrong.is_empty(), "{:#?}", out.wrong);
+}
+
+#[test]
+fn a_kill_at_every_point_in_memory() {
+    let report = every_point(edits, 0..20, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
+    println!("openmrs, memory: {} runs, {} wrong, {} reviews", report.runs, report.wrong, report.reviews);
+    assert_eq!(report.wrong, 0, "{:#?}", report.examples);
+}
