@@ -259,7 +259,10 @@ impl Client {
     async fn send(&self, method: Method, address: &str, body: Option<Bytes>) -> Result<Answer, Failure> {
         let mut stale = None;
         loop {
-            let cookie = self.session(stale.as_deref()).await?;
+            let cookie = self.session(stale.as_deref()).await.map_err(|failure| match failure {
+                Failure::NoAnswer(reason) => Failure::NotSent(reason),
+                other => other,
+            })?;
             let mut request = self.request(method.clone(), address, body.clone())?;
             let value = http::HeaderValue::from_str(&cookie)
                 .map_err(|_| Failure::Halt("the session cookie cannot be sent back".into()))?;

@@ -271,3 +271,29 @@ impl Person {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_infants_month_is_kept_until_the_month_of_the_fifth_birthday_and_then_unsure() {
+        let today = Some("2026-11-24");
+        assert_eq!(infant("2021-12", today), Some(true));
+        assert_eq!(infant("2021-11", today), None);
+        assert_eq!(infant("2021-10", today), Some(false));
+        assert_eq!(infant("2021-12", None), None, "without the server's day REST is asked");
+        let born = |date: &str| FhirPatient { birth_date: Some(date.into()), ..FhirPatient::default() };
+        assert!(born("2021-11").is_ambiguous(today) && !born("2021-12").is_ambiguous(today));
+        assert!(!born("2021").is_ambiguous(None) && !born("2021-11-01").is_ambiguous(None));
+        assert_eq!(born("2021-10").birth_date(today).as_deref(), Some("2021"));
+    }
+
+    #[test]
+    fn one_odd_resource_spoils_no_other() {
+        let page = serde_json::json!({"entry": [{"resource": {"id": "a", "name": "odd"}}, {"resource": {"id": "b"}}]});
+        let bundle: Bundle = serde_json::from_value(page).unwrap();
+        let read: Vec<_> = bundle.resources().map(|r| FhirPatient::read(r).is_some()).collect();
+        assert_eq!(read, [false, true]);
+    }
+}

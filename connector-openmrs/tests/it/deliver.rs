@@ -279,6 +279,22 @@ async fn a_value_that_openmrs_normalises_is_done_and_not_written_for_ever() {
 }
 
 #[tokio::test]
+async fn an_edit_of_letter_case_alone_is_written_once_whatever_openmrs_makes_of_it() {
+    let world = World::new();
+    let uuid = world.register(&amina()).await;
+    let upper = [("name", "AMINA WAMBUI OTIENO"), ("phone", "+254733"), ("address.village", "AHERO")];
+    world.settle(&amina_with(upper), Some(&uuid)).await.unwrap();
+    assert_eq!(world.seen(&uuid).family_name.as_deref(), Some("OTIENO"));
+    world.switch(|s| s.rewrite.capitalise_names = true);
+    world.settle(&amina_with([("name", "Amina Wambui Otieno")]), Some(&uuid)).await.unwrap();
+    world.forget_sent();
+    let again = [("name", "amina wambui otieno"), ("phone", "+254744"), ("address.village", "Boya")];
+    world.settle(&amina_with(again), Some(&uuid)).await.unwrap();
+    assert_eq!(writes(&world).len(), 3, "one write a piece");
+    assert_eq!(phone(&world.seen(&uuid)), Some("+254744"));
+}
+
+#[tokio::test]
 async fn a_person_gone_at_the_source_is_never_written() {
     let world = World::new();
     let mut change = amina();

@@ -197,3 +197,13 @@ async fn retry_after_is_passed_on() {
     let Outcome::Retry { after, .. } = outcome else { panic!("no retry") };
     assert_eq!(after, Some(std::time::Duration::from_secs(7)));
 }
+
+#[tokio::test]
+async fn a_login_without_an_answer_sent_no_write() {
+    let world = World::new();
+    let task = world.task(&amina(), None).unwrap();
+    for action in [Action::DropAfter, Action::HalfOpen, Action::status(503, false)] {
+        world.faults(Plan::default().with(Rule::on("GET", "*/session", action)));
+        assert!(matches!(world.once(&task).await, Outcome::Retry { .. }));
+    }
+}

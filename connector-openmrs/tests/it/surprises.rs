@@ -120,6 +120,21 @@ async fn paging_follows_live_data_and_edits_between_pages_lose_nobody() {
 }
 
 #[tokio::test]
+async fn the_total_of_a_search_is_as_old_as_the_search() {
+    let world = World::new();
+    world.server.generate(100, 1);
+    let first = world.connector.poll("pass", None, 50).await.unwrap();
+    world.wait(60);
+    world.server.generate(120, 2);
+    let (rest, _) = world.drain("pass", Some(first.next.clone())).await;
+    let mut all = uuids(&first);
+    all.extend(uuids(&rest));
+    all.sort();
+    all.dedup();
+    assert_eq!(all, everybody(&world));
+}
+
+#[tokio::test]
 async fn a_page_link_is_gone_after_other_searches_or_a_restart() {
     let world = World::new();
     world.server.generate(330, 1);
@@ -584,13 +599,21 @@ async fn a_second_name_or_address_is_read_alike_by_both_ways() {
             .unwrap();
         assert_eq!(world.wire.server.call(request).await.unwrap().status(), 201);
     };
-    post("name", json!({"givenName": "Second", "familyName": "Name"})).await;
+    for n in 0..6 {
+        post("name", json!({"givenName": "Second", "familyName": format!("Name{n}")})).await;
+    }
     post("address", json!({"cityVillage": "Second"})).await;
     let by_fhir = world.current(&uuid).await.unwrap();
     let (page, _) = world.drain("pass", None).await;
     world.switch(|s| s.unreadable = vec![uuid.clone()]);
     assert_eq!(world.current(&uuid).await.unwrap().body, by_fhir.body);
     assert_eq!(page.records[0].body, by_fhir.body);
+    let shown = fields(&world.connector, &by_fhir);
+    assert_eq!(
+        (shown["name"].as_str(), shown["address.village"].as_str()),
+        ("Amina Wambui Otieno", "Ahero"),
+        "the preferred"
+    );
 }
 
 #[tokio::test]
