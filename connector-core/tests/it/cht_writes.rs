@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cht_core_client::transport::{Body as AnswerBody, Transport, TransportError};
+use cht_core_client::transport::{Body as AnswerBody, HttpTransport, Transport, TransportError};
 use connector_core::change::{Patient, RecordId};
 use connector_core::clock::ManualClock;
 use connector_core::connector::{Command, Confirmed, Outcome, Receipt, Task};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use test_support::cht::Cht;
 use test_support::clock::Clock;
 use test_support::fault::{Action, InProcess, Outage, Plan, Rule};
+use test_support::serve::Server;
 
 use crate::cht::{BULK, PERSON, START, World, build, config, done, patient, task};
 use crate::inprocess::InProcessTransport;
@@ -133,6 +134,35 @@ impl Transport for BusyClerk {
             self.1.edit(doc["_id"].as_str().unwrap(), json!({"phone": "+254711111111"}));
         }
         answer
+    }
+}
+
+#[tokio::test]
+async fn over_a_socket_a_broken_write_is_settled_too() {
+    for (action, expected) in [
+        (Action::Pass, "done"),
+        (Action::DropBefore, "unknown"),
+        (Action::DropAfter, "done"),
+        (Action::Reset, "unknown"),
+        (Action::HalfOpen, "unknown"),
+    ] {
+        let world = World::on(json!({}), Clock::real());
+        let server =
+            Server::start(world.cht.router(), world.faults.clone(), world.clock.clone(), 0).await.unwrap();
+        let transport = HttpTransport::builder().timeout(Duration::from_millis(500)).build().unwrap();
+        let wiring = Wiring::new(
+            Arc::new(ManualClock::new(START)),
+            Arc::new(move |_, _| Ok(Arc::new(transport.clone()) as Arc<dyn Transport>)),
+        );
+        let connector = build(config(json!({"url": server.url})), &wiring).unwrap();
+        let world = World { connector, ..world }.checked().await;
+        world.faults.set(Plan::default().with(Rule::on("POST", BULK, action.clone())));
+        let command = world.plan_create("u-1", &PERSON, START);
+        assert_eq!(label(&world.deliver(&command).await), expected, "{action:?}");
+        world.faults.clear();
+        done(world.deliver_again(&command).await);
+        assert_eq!(world.cht.counts().by_type.get("person"), Some(&1), "{action:?}");
+        server.stop().await;
     }
 }
 
