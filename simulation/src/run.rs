@@ -27,8 +27,8 @@ pub trait World: Send {
     async fn wrong(&self, store: &Store) -> Vec<String>;
 }
 
-/// Longest run, in seconds of the simulated clock.
-const LONGEST: u64 = 3_000;
+/// Longest run, in seconds of the simulated clock after the last that anybody types.
+const LONGEST: u64 = 300;
 /// Seconds without open rows after which a run is over.
 const QUIET: u64 = 12;
 
@@ -81,7 +81,7 @@ pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Di
     };
     let mut quiet = 0;
     let mut t = 0;
-    while t < LONGEST && quiet < QUIET {
+    while t < world.quiet_after() + LONGEST && quiet < QUIET {
         second_of(&mut world, &mut t).await;
         match (disturb, &other) {
             (Disturb::Stop(_, seconds), Some(other)) if !points.was_hit() => {
@@ -171,7 +171,7 @@ pub fn every_point<W: World + 'static>(
     let total = std::sync::Mutex::new(Report::default());
     let block = |seed: u64, at: Option<u64>| {
         let name = at.map_or_else(|| format!("s{seed}"), |at| format!("s{seed}_p{at}"));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let disturb = match at {
             Some(at) => disturb(at),
             None if matches!(disturb(1), Disturb::Stop(..)) => Disturb::Two,

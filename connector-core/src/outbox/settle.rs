@@ -280,12 +280,14 @@ pub(super) async fn close(
     ends: &[Key],
     rules: Rules,
 ) -> Result<(), StoreError> {
-    tx.exec("DELETE FROM outbox WHERE seq = ?1", &[seq.into()]).await?;
+    // A link that was made just before may have put the row into another lane.
+    let gone = tx.row("DELETE FROM outbox WHERE seq = ?1 RETURNING lane", &[seq.into()]).await?;
+    let lane = gone.map_or(Ok(*lane), |r| r.key(0))?;
     free_names(tx, seq, names).await?;
     if rules.hold(Rule::PlanNumbers) {
-        plan_again(tx, lane, seq).await?;
+        plan_again(tx, &lane, seq).await?;
     }
-    promote(tx, lane, rules).await?;
+    promote(tx, &lane, rules).await?;
     for end in ends {
         wake(tx, end, rules).await?;
     }

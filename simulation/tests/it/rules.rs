@@ -1,43 +1,109 @@
-//! Each rule taken out: the simulation must see it.
+//! Each rule taken out: the simulation must see it. Where two rules cover each other they are taken out as that pair.
 
 use connector_core::rules::{Rule, Rules};
 use simulation::engine::{Setup, Where};
-use simulation::run::{Disturb, every_point, four_leases};
+use simulation::openmrs_world::{OpenMrsWorld, Story};
+use simulation::run::{Disturb, Report, World, every_point, four_leases};
 
-use crate::sink;
+use crate::{openmrs, sink};
 
 fn without(rules: &[Rule]) -> Setup {
     let rules = rules.iter().fold(Rules::all(), |all, rule| all.without(*rule));
     Setup { rules, ..Setup::default() }
 }
 
-fn must_fail(name: &str, report: &simulation::run::Report) {
-    println!("without {name}: {} of {} runs end wrong", report.wrong, report.runs);
-    assert!(report.wrong > 0, "nobody notices that {name} is missing");
+/// Every `step`-th crash point of these seeds, without these rules; some run must end wrong.
+fn must_fail<W: World + 'static>(
+    rules: &[Rule],
+    make: impl Fn(u64) -> W + Sync,
+    seeds: std::ops::Range<u64>,
+    step: u64,
+    disturb: impl Fn(u64) -> Disturb + Sync,
+) {
+    let report: Report = every_point(make, seeds, (1, step), &|_: &str| Where::Memory, &without(rules), disturb);
+    println!("without {rules:?}: {} of {} runs end wrong", report.wrong, report.runs);
+    assert!(report.wrong > 0, "nobody notices that {rules:?} is missing");
+}
+
+fn stop(at: u64) -> Disturb {
+    Disturb::Stop(at, four_leases())
+}
+
+fn story(story: Story) -> impl Fn(u64) -> OpenMrsWorld + Sync {
+    move |seed| OpenMrsWorld::new(seed, (seed % 5) as f64 / 10.0, story)
 }
 
 #[test]
 fn confirm() {
-    let setup = without(&[Rule::Confirm]);
-    must_fail("confirm", &every_point(sink::world, 0..4, (1, 4), &|_: &str| Where::Memory, &setup, Disturb::Kill));
+    must_fail(&[Rule::Confirm], sink::world, 0..4, 4, Disturb::Kill);
 }
 
 #[test]
 fn version_free_keys() {
-    let setup = without(&[Rule::VersionFreeKeys]);
-    must_fail("version-free keys", &every_point(sink::world, 0..1, (1, 20), &|_: &str| Where::Memory, &setup, Disturb::Kill));
+    must_fail(&[Rule::VersionFreeKeys], sink::world, 0..1, 40, Disturb::Kill);
 }
 
 #[test]
 fn deadline_at_the_client() {
-    let setup = without(&[Rule::Deadline]);
-    let stop = |at| Disturb::Stop(at, four_leases());
-    must_fail("the deadline", &every_point(sink::world, 0..2, (1, 1), &|_: &str| Where::Memory, &setup, stop));
+    must_fail(&[Rule::Deadline], sink::world, 0..1, 7, stop);
 }
 
 #[test]
 fn settle_fence() {
-    let setup = without(&[Rule::SettleFence]);
-    let stop = |at| Disturb::Stop(at, four_leases());
-    must_fail("the settle fence", &every_point(sink::world, 0..4, (1, 1), &|_: &str| Where::Memory, &setup, stop));
+    must_fail(&[Rule::SettleFence], sink::world, 0..2, 3, stop);
+}
+
+#[test]
+fn waiting_steps_aside() {
+    must_fail(&[Rule::WaitingStepsAside], story(Story::ReportFirst), 0..1, 50, Disturb::Kill);
+}
+
+#[test]
+fn absence() {
+    must_fail(&[Rule::Absence], openmrs::edits, 0..1, 60, Disturb::Kill);
+}
+
+#[test]
+fn field_base() {
+    must_fail(&[Rule::FieldBase], openmrs::edits, 0..2, 40, Disturb::Kill);
+}
+
+#[test]
+fn echo_barrier() {
+    must_fail(&[Rule::EchoBarrier], openmrs::edits, 0..2, 10, Disturb::Kill);
+}
+
+#[test]
+fn slow_probe() {
+    must_fail(&[Rule::SlowProbe], |seed| OpenMrsWorld::new(seed, 0.0, Story::LockedOut), 0..1, 60, Disturb::Kill);
+}
+
+#[test]
+fn fresh_source_and_one_direction() {
+    must_fail(&[Rule::FreshSource, Rule::OneDirection], openmrs::edits, 0..5, 3, Disturb::Kill);
+}
+
+#[test]
+fn exclusive_names_at_a_target_that_checks_nothing() {
+    must_fail(&[Rule::ExclusiveNames], story(Story::Twins { apart: 0, checked: false }), 0..1, 10, Disturb::Kill);
+}
+
+#[test]
+fn exclusive_names_at_a_target_that_checks() {
+    must_fail(&[Rule::ExclusiveNames], story(Story::Twins { apart: 0, checked: true }), 0..1, 10, Disturb::Kill);
+}
+
+#[test]
+fn look_up_at_the_turn() {
+    must_fail(&[Rule::LookUpAtTurn], story(Story::Twins { apart: 0, checked: false }), 0..1, 10, Disturb::Kill);
+}
+
+#[test]
+fn link_check() {
+    must_fail(&[Rule::LinkCheck], story(Story::Both { apart: 0 }), 0..5, 1, Disturb::Kill);
+}
+
+#[test]
+fn plan_numbers() {
+    must_fail(&[Rule::PlanNumbers], openmrs::edits, 0..3, 3, Disturb::Kill);
 }
