@@ -70,11 +70,13 @@ pub struct Setup {
     pub owner: i64,
     /// Whether it is the only one.
     pub alone: bool,
+    /// Whether its network makes every success look like proof.
+    pub believes: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { rules: Rules::all(), policies: Policies::default(), owner: 1, alone: true }
+        Self { rules: Rules::all(), policies: Policies::default(), owner: 1, alone: true, believes: false }
     }
 }
 

@@ -22,7 +22,7 @@ use connector_openmrs::Config as OpenMrsConfig;
 use serde_json::{Value, json};
 use test_support::cht::{Cht, Options as ChtOptions};
 use test_support::clock::Clock;
-use test_support::fault::{Faults, InProcess, Plan};
+use test_support::fault::{Action, Faults, InProcess, Plan, Rule};
 use test_support::openmrs::{
     ADMIN, CONNECTOR, ClerkEdit, LOCATION, NATIONAL_ID, OPENMRS_ID, OpenMrs, Options as OpenMrsOptions, SOURCE, Seen,
     Switches, TELEPHONE,
@@ -228,6 +228,16 @@ impl OpenMrsWorld {
         let (head, body) = answer.into_parts();
         assert!(head.status.is_success(), "{path}: {} {}", head.status, String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("JSON")
+    }
+
+    /// Somebody mistypes the password of the connector's user.
+    async fn wrong_login(&self) {
+        let request = http::Request::get("http://openmrs.test:8080/openmrs/ws/rest/v1/session")
+            .header("host", "openmrs.test:8080")
+            .header("authorization", basic(CONNECTOR.0, "mistyped"))
+            .body(Bytes::new())
+            .expect("a request");
+        self.clinic.call(request).await.expect("the clinic's own wire is calm");
     }
 
     /// A clerk registers somebody.
@@ -454,11 +464,12 @@ impl World for OpenMrsWorld {
 
     async fn engine(&self, store: Store, points: Arc<Points>, setup: &Setup) -> Engine {
         let (cht_wire, openmrs_wire, p) = (self.cht_wire.clone(), self.openmrs_wire.clone(), points.clone());
+        let believes = setup.believes;
         let wiring = Wiring::new(
             Arc::new(self.clock.clone()),
             Arc::new(move |name, _| {
                 let to = if name == "cht" { cht_wire.clone() } else { openmrs_wire.clone() };
-                Ok(Arc::new(Wire::new(to, p.clone())) as _)
+                Ok(Arc::new(Wire::new(to, p.clone(), believes && name != "cht")) as _)
             }),
         );
         let mut report = ConfigReport::default();
@@ -525,11 +536,15 @@ impl World for OpenMrsWorld {
                     self.enter(t, "Hawa", None, "0700000008");
                 }
                 if t == 6 {
-                    let refused = test_support::fault::Action::status(401, false);
-                    self.openmrs_wire.faults().set(Plan::always(refused));
+                    for _ in 0..8 {
+                        self.wrong_login().await;
+                    }
+                    // The session ends, and the next login meets the lock.
+                    let ended = Rule::new(Action::status(401, false)).nth(1).burst(2);
+                    self.openmrs_wire.faults().set(Plan::default().with(ended));
                     self.edit_contact(t, "Hawa", "phone", "0711100008");
                 }
-                if t == 900 {
+                if t == 12 {
                     self.openmrs_wire.faults().clear();
                 }
             }
@@ -538,7 +553,7 @@ impl World for OpenMrsWorld {
 
     fn quiet_after(&self) -> u64 {
         match self.story {
-            Story::LockedOut => 901,
+            Story::LockedOut => 420,
             _ => 36,
         }
     }

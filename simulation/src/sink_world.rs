@@ -131,11 +131,12 @@ impl World for SinkWorld {
 
     async fn engine(&self, store: Store, points: Arc<Points>, setup: &Setup) -> Engine {
         let (cht_wire, sink_wire, p) = (self.cht_wire.clone(), self.sink_wire.clone(), points.clone());
+        let believes = setup.believes;
         let wiring = Wiring::new(
             Arc::new(self.clock.clone()),
             Arc::new(move |name, _| {
                 let to = if name == "cht" { cht_wire.clone() } else { sink_wire.clone() };
-                Ok(Arc::new(Wire::new(to, p.clone())) as _)
+                Ok(Arc::new(Wire::new(to, p.clone(), believes && name != "cht")) as _)
             }),
         );
         let mut report = ConfigReport::default();

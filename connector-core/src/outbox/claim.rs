@@ -26,6 +26,9 @@ use crate::store::{StoreError, Transaction, Tx};
 /// The policy, and the kind of review, of a field that the target cannot hold.
 pub const NOT_HELD: &str = "not-held";
 
+/// The kind of review of an attempt that nobody can confirm.
+pub const NO_ANSWER: &str = "no-answer";
+
 /// A command as it is stored with its row.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
@@ -148,7 +151,7 @@ impl Transaction for Claim {
         for (seq, plan, source, decision) in &self.rows {
             let row = tx
                 .row(
-                    "SELECT state, plan, owner, person, lane, names, attempt, first_sent, maybe FROM outbox WHERE seq = ?1",
+                    "SELECT state, plan, owner, person, lane, names, attempt, first_sent FROM outbox WHERE seq = ?1",
                     &[(*seq).into()],
                 )
                 .await?;
@@ -159,7 +162,7 @@ impl Transaction for Claim {
                 continue;
             }
             let names: Vec<Key> = row.blob(5)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
-            let at = At { seq: *seq, source, person: row.key(3)?, lane: row.key(4)?, names, maybe: row.int(8)? != 0 };
+            let at = At { seq: *seq, source, person: row.key(3)?, lane: row.key(4)?, names };
             if self.decide(tx, &at, decision).await? {
                 let attempt = u32::try_from(row.int(6)?).map_err(|_| StoreError::Damaged("outbox: attempt"))? + 1;
                 let first_sent = match row.int(7)? {
@@ -180,7 +183,6 @@ struct At<'a> {
     person: Key,
     lane: Key,
     names: Vec<Key>,
-    maybe: bool,
 }
 
 impl Claim {
@@ -189,6 +191,9 @@ impl Claim {
         match decision {
             Decision::Again => {
                 if self.rules.hold(Rule::OneDirection) && open_elsewhere(tx, &at.person, &at.lane).await? {
+                    return self.later(tx, at.seq, self.aside, false).await;
+                }
+                if !self.rules.hold(Rule::LookUpAtTurn) && !take_names(tx, at.seq, &at.names).await? {
                     return self.later(tx, at.seq, self.aside, false).await;
                 }
                 Ok(true)
@@ -206,6 +211,12 @@ impl Claim {
                     return self.later(tx, at.seq, self.aside, false).await;
                 }
                 if !self.rules.hold(Rule::LookUpAtTurn) && !take_names(tx, at.seq, &at.names).await? {
+                    let command = tx.crypt().seal_json("outbox.command", planned)?;
+                    tx.exec(
+                        "UPDATE outbox SET state = 1, command = ?2 WHERE seq = ?1",
+                        &[at.seq.into(), command.as_slice().into()],
+                    )
+                    .await?;
                     return self.later(tx, at.seq, self.aside, false).await;
                 }
                 if !self.linked(tx, at, link.as_ref()).await? {
@@ -322,13 +333,14 @@ impl Claim {
         other: Option<&RecordId>,
         evidence: &Value,
     ) -> Result<bool, StoreError> {
-        // An attempt that may have taken effect keeps others from its names.
-        if !at.maybe {
+        // An attempt that nobody can tell about keeps others from its names; any other was looked up after its time.
+        let open = kind == NO_ANSWER;
+        if !open {
             free_names(tx, at.seq, &at.names).await?;
         }
         tx.exec(
-            "UPDATE outbox SET state = 5, reason = ?2, owner = 0, until = 0 WHERE seq = ?1",
-            &[at.seq.into(), kind.into()],
+            "UPDATE outbox SET state = 5, reason = ?2, maybe = ?3, owner = 0, until = 0 WHERE seq = ?1",
+            &[at.seq.into(), kind.into(), open.into()],
         )
         .await?;
         let keys = Keys(tx.crypt());

@@ -111,7 +111,8 @@ pub(super) async fn enqueue(
                 tx.exec("DELETE FROM need WHERE seq = ?1", &[seq.into()]).await?;
                 tx.exec(
                     "UPDATE outbox SET change = ?2, names = ?3, lane = ?4, person = ?5, read_at = ?6, config = ?7, \
-                     state = ?8, plan = plan + 1, command = NULL, owner = 0, until = 0, not_before = 0, tries = 0, \
+                     state = ?8, plan = plan + 1, command = NULL, owner = owner * ?9, until = until * ?9, \
+                     not_before = 0, tries = 0, \
                      first_tick = 0, first_sent = 0, creates = 0, reason = CASE WHEN ?8 = 5 THEN reason ELSE NULL END \
                      WHERE seq = ?1",
                     &[
@@ -123,6 +124,8 @@ pub(super) async fn enqueue(
                         read_at.into(),
                         config.into(),
                         i64::from(state).into(),
+                        // Whoever decides about the older state just now has lost the row.
+                        (!rules.hold(Rule::PlanNumbers)).into(),
                     ],
                 )
                 .await?;

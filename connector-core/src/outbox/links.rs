@@ -134,27 +134,10 @@ pub(super) async fn link(
     rules: Rules,
 ) -> Result<Link, StoreError> {
     let (ka, kb) = (Keys(tx.crypt()).record(a), Keys(tx.crypt()).record(b));
-    for (key, other) in [(&ka, b), (&kb, a)] {
-        if let Some(end) = ends(tx, key).await?.at(&other.system) {
-            if end.id == *other {
-                return Ok(Link::Made);
-            }
-            return Ok(Link::Taken(end.id.clone()));
-        }
-    }
-    if rules.hold(Rule::LinkCheck) {
-        for key in [&ka, &kb] {
-            let open = tx
-                .row(
-                    "SELECT 1 FROM outbox WHERE source = ?1 AND seq <> ?2 AND (state IN (2, 3) OR maybe = 1 \
-                     OR (state = 1 AND notes IS NOT NULL)) LIMIT 1",
-                    &[key.into(), own.into()],
-                )
-                .await?;
-            if open.is_some() {
-                return Ok(Link::Busy);
-            }
-        }
+    if rules.hold(Rule::LinkCheck)
+        && let Some(hindered) = hindered(tx, (a, &ka), (b, &kb), own).await?
+    {
+        return Ok(hindered);
     }
     let (pa, pb) = (person_of(tx, &ka).await?, person_of(tx, &kb).await?);
     let person = pa.min(pb);
@@ -191,6 +174,34 @@ pub(super) async fn link(
         wake(tx, key, rules).await?;
     }
     Ok(Link::Made)
+}
+
+/// What keeps two records from being linked: they are already, one is somebody else's, or an attempt is open.
+async fn hindered(
+    tx: &mut Tx<'_>,
+    (a, ka): (&RecordId, &Key),
+    (b, kb): (&RecordId, &Key),
+    own: i64,
+) -> Result<Option<Link>, StoreError> {
+    for (key, other) in [(ka, b), (kb, a)] {
+        if let Some(end) = ends(tx, key).await?.at(&other.system) {
+            let made = end.id == *other;
+            return Ok(Some(if made { Link::Made } else { Link::Taken(end.id.clone()) }));
+        }
+    }
+    for key in [ka, kb] {
+        let open = tx
+            .row(
+                "SELECT 1 FROM outbox WHERE source = ?1 AND seq <> ?2 AND (state IN (2, 3) OR maybe = 1 \
+                 OR (state = 1 AND notes IS NOT NULL)) LIMIT 1",
+                &[key.into(), own.into()],
+            )
+            .await?;
+        if open.is_some() {
+            return Ok(Some(Link::Busy));
+        }
+    }
+    Ok(None)
 }
 
 /// Rows that waited for this record's counterpart take their place again.

@@ -21,7 +21,7 @@ mod settle;
 mod take;
 
 pub use accept::{Accept, Accepted, FeedMove, Item, Unread};
-pub use claim::{Claim, Claimed, Decision, NOT_HELD, Planned};
+pub use claim::{Claim, Claimed, Decision, NO_ANSWER, NOT_HELD, Planned};
 pub use enqueue::NewRow;
 pub use feeds::{Cursor, DueRefresh, LoadCursor, SeenDigests, Tick};
 pub use halt::{EndHalt, Halt, Halted, ListHalted, ProbeDue};

@@ -132,7 +132,7 @@ impl Settle {
                 let state = if item.notes.is_empty() || known { State::Queued } else { State::Planned };
                 let share = if *split { i64::try_from(item.size / 2).unwrap_or(1).max(1) } else { row.share };
                 tx.exec(
-                    "UPDATE outbox SET state = ?2, share = ?3, not_before = ?4, owner = 0, until = 0, maybe = 0, \
+                    "UPDATE outbox SET state = ?2, share = ?3, not_before = ?4, owner = 0, until = 0, \
                      tries = tries + 1, plan = plan + 1, notes = CASE WHEN ?2 = 0 THEN NULL ELSE notes END WHERE seq = ?1",
                     &[seq.into(), (state as i64).into(), share.into(), (now + item.pause).into()],
                 )

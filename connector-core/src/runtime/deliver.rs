@@ -15,7 +15,7 @@ use super::system::System;
 use crate::change::Body;
 use crate::clock::millis;
 use crate::connector::{Confirmed, Fault, Outcome, Receipt, Repeat, Task};
-use crate::outbox::{Claim, Claimed, Decision, Notes, Planned, Settle, SettleItem, State, Take};
+use crate::outbox::{Claim, Claimed, Decision, NO_ANSWER, Notes, Planned, Settle, SettleItem, State, Take};
 use crate::reconcile::Side;
 use crate::rules::Rule;
 use crate::transport::before;
@@ -108,7 +108,7 @@ impl Bridge {
             }
             Repeat::Safe => Plan::Decided(Decision::Again),
             Repeat::Ask => Plan::Decided(Decision::Review {
-                kind: "no-answer".into(),
+                kind: NO_ANSWER.into(),
                 other: None,
                 evidence: unanswered(row),
             }),
@@ -134,7 +134,7 @@ impl Bridge {
             Ok(Confirmed::Step(name, note)) => Plan::Confirmed(Outcome::Step(name, note)),
             Ok(Confirmed::Absent) => Plan::Decided(Decision::Absent),
             Ok(Confirmed::Unclear) if self.clock.now() - row.first_sent > within => Plan::Decided(Decision::Review {
-                kind: "no-answer".into(),
+                kind: NO_ANSWER.into(),
                 other: None,
                 evidence: unanswered(row),
             }),

@@ -32,6 +32,15 @@ fn a_kill_at_every_point_in_memory() {
     assert_eq!(report.wrong, 0, "{:#?}", report.examples);
 }
 
+#[test]
+fn a_kill_at_every_point_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |_: &str| Where::Folder(folder.path().to_owned());
+    let report = every_point(edits, 0..20, (1, 1), &place, &Setup::default(), Disturb::Kill);
+    println!("openmrs, sqlite: {} runs, {} wrong, {} reviews", report.runs, report.wrong, report.reviews);
+    assert_eq!(report.wrong, 0, "{:#?}", report.examples);
+}
+
 fn twins(apart: u64, checked: bool) -> impl Fn(u64) -> OpenMrsWorld + Sync {
     move |seed| OpenMrsWorld::new(seed, (seed % 5) as f64 / 10.0, Story::Twins { apart, checked })
 }
