@@ -109,7 +109,7 @@ impl Plan {
         out.push(join(&[given.key, year, sex]));
         out.push(join(&[family.skeleton, year, initial]));
         let (day, month) = (birth.day().min(birth.month()), birth.day().max(birth.month()));
-        out.push(join(&[year, day, month, initial]));
+        out.push(join(&[year, day, month, initial, sex + 1]));
         debug_assert_eq!(out.len() - start, self.slots);
     }
 }
@@ -321,7 +321,8 @@ fn settle(
                 let r = *entry as u32;
                 for key in &mut keys[r as usize * slots..][range.clone()] {
                     if *key == hash {
-                        *key = if round == ROUNDS { 0 } else { join(&[hash, narrow(table, r, round)]) };
+                        *key =
+                            if round == ROUNDS { 0 } else { join(&[hash, narrow(table, r, round).max(1)]) };
                     }
                 }
             }
@@ -334,7 +335,7 @@ fn settle(
 
 const ROUNDS: usize = 4;
 
-/// What narrows a common key, round by round.
+/// What narrows a common key, round by round; never the birth date, which training must see in all its variety.
 fn narrow(table: &Table, r: u32, round: usize) -> u32 {
     let row = table.row(r);
     let texts = table.texts();
@@ -342,7 +343,7 @@ fn narrow(table: &Table, r: u32, round: usize) -> u32 {
         0 => texts.name_facts(row[table::GIVEN]).skeleton,
         1 if table.layout.places > 0 => texts.place_facts(row[table::PLACE]).key,
         2 => texts.name_facts(row[table::FAMILY]).key,
-        _ => table.birth(r).year(),
+        _ => row[table::SEX],
     }
 }
 

@@ -217,6 +217,6 @@ mod tests {
             assert_eq!(spelling_key(a), spelling_key(b), "{a} {b}");
         }
         assert_ne!(spelling_key("amina"), spelling_key("joseph"));
-        assert_eq!(skeleton(&spelling_key("thinhinane")), "tnn");
+        assert_eq!(skeleton(&spelling_key("thinhinane")), "tnnn");
     }
 }

@@ -52,6 +52,8 @@ struct Pair {
     order: (u32, u32),
     features: Features,
     weight: f32,
+    /// Whether a key without the birth date found it, so that all birth dates had the same chance.
+    undated: bool,
     /// 0 across the sources (or in the only one), 1 within the first, 2 within the second.
     within: u8,
 }
@@ -92,7 +94,8 @@ fn odds(logit: f64) -> f64 {
 /// The year in which ages are counted: the latest in which people are born, leaving out the two in a thousand
 /// whose year is a slip into the future.
 fn reference_year(table: &Table) -> u32 {
-    let mut years: Vec<u32> = (0..table.len() as u32).map(|r| table.birth(r).year()).filter(|y| *y > 0).collect();
+    let mut years: Vec<u32> =
+        (0..table.len() as u32).map(|r| table.birth(r).year()).filter(|y| *y > 0).collect();
     years.sort_unstable_by(|x, y| y.cmp(x));
     years.get(years.len() / 500).copied().unwrap_or(0)
 }
@@ -166,11 +169,11 @@ fn sample(
     rarities: &[[f32; 4]],
 ) -> Vec<Pair> {
     let prints = table.fingerprints();
-    let expected = table.len() as f64 * 40.0;
+    let expected = table.len() as f64 * 12.0;
     let rate = (options.sample as f64 / expected).min(1.0);
     let limit = |rate: f64| (rate * u64::MAX as f64) as u64;
     let draw = |a: u32, b: u32| mix(prints[a as usize].wrapping_add(prints[b as usize]) ^ 0x5bd1);
-    let (coarse, fine) = (limit(rate), limit(rate * STRANGERS));
+    let coarse = limit(rate);
     let (states, _) = visit_pairs(
         table,
         options.cap,
@@ -182,19 +185,21 @@ fn sample(
             (Featurer::new(comparer, rarities, &[]), Vec::new())
         },
         |(featurer, out), a, b, undated| {
-            if purpose == Purpose::Dedupe && !undated {
-                return;
-            }
             let features = featurer.features(table.row(a), table.row(b));
-            let names = [features.levels.0[F_GIVEN], features.levels.0[F_FAMILY]];
-            let strange = names[0] >= LIKE70;
-            if strange && draw(a, b) > fine {
+            let share = if features.levels.0[F_GIVEN] >= LIKE70
+                || features.closeness(&table.layout) == CLOSENESS - 1
+            {
+                STRANGERS
+            } else {
+                1.0
+            };
+            if draw(a, b) > limit(rate * share) {
                 return;
             }
             let (sa, sb) = (table.sources[a as usize], table.sources[b as usize]);
             let within = if purpose == Purpose::Dedupe || sa != sb { 0 } else { sa + 1 };
-            let weight = if strange { 1.0 / (rate * STRANGERS) } else { 1.0 / rate };
-            out.push(Pair { order: (a, b), features, weight: weight as f32, within });
+            let weight = 1.0 / (rate * share);
+            out.push(Pair { order: (a, b), features, weight: weight as f32, within, undated });
         },
     );
     let mut pairs: Vec<Pair> = states.into_iter().flat_map(|(_, out)| out).collect();
@@ -202,8 +207,8 @@ fn sample(
     pairs
 }
 
-/// Share of the pairs with different given names that are drawn.
-const STRANGERS: f64 = 0.5;
+/// Share of the pairs with different given names, or of people far from each other, that are drawn.
+const STRANGERS: f64 = 0.25;
 
 /// Whether the given names say that these are two people.
 fn disagree(f: &Features) -> bool {
@@ -235,9 +240,9 @@ fn fit_within(map: &Map, pairs: &[Pair], table: &Table, options: &Options) -> Ve
         let mut out = Vec::new();
         for (pair, p) in pairs.iter().zip(posterior) {
             let own = f64::from(pair.weight) * (1.0 - p);
-            if disagree(&pair.features) {
+            if disagree(&pair.features) || !pair.undated {
                 out.push(negative(pair.features, own));
-                if spread.is_none() && pair.features.levels.0[F_GIVEN] == NAME_ELSE {
+                if spread.is_none() && pair.undated && pair.features.levels.0[F_GIVEN] == NAME_ELSE {
                     let rest = names[usize::from(NAME_ELSE)];
                     for level in 0..usize::from(NAME_ELSE) {
                         let mut f = pair.features;
@@ -287,7 +292,9 @@ fn spread(
     strangers: &[f64; MAX_LEVELS],
 ) -> Vec<[f64; MAX_LEVELS]> {
     let mut counts = vec![[0.0; MAX_LEVELS]; CLASSES];
-    for (pair, p) in pairs.iter().zip(posterior).filter(|(p, _)| p.features.levels.0[F_GIVEN] == NAME_ELSE) {
+    for (pair, p) in
+        pairs.iter().zip(posterior).filter(|(p, _)| p.undated && p.features.levels.0[F_GIVEN] == NAME_ELSE)
+    {
         counts[class(&pair.features, table)][usize::from(pair.features.levels.0[F_BIRTH])] += 1.0 - p;
     }
     let mut pooled = [[0.0; MAX_LEVELS]; CLOSENESS];
