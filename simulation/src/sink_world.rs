@@ -114,6 +114,18 @@ impl SinkWorld {
         self.sink_wire.faults()
     }
 
+    /// The next revision of one of a few documents, or of one of a few reports that each send a text.
+    pub fn next_revision(&mut self, report: bool, which: u8) {
+        let id = if report { format!("text-{which}") } else { format!("doc-{which}") };
+        let n = self.newest.get(&id).map_or(1, |n| n + 1);
+        if report && n == 1 {
+            self.texts.push(id.clone());
+        }
+        let form = if report { "text" } else { "plain" };
+        let doc = json!({ "type": "data_record", "form": form, "to": format!("p{}", which % 2), "words": "come" });
+        self.write(&id, doc, n);
+    }
+
     fn write(&mut self, id: &str, mut doc: Value, n: u64) {
         doc["_id"] = json!(id);
         doc["n"] = json!(n);

@@ -90,6 +90,8 @@ impl Bridge {
             let system = self.system(side);
             let up = system.is_checked() && !system.is_halted();
             metrics::gauge!("connector_system_up", "system" => system.name.clone()).set(if up { 1.0 } else { 0.0 });
+            let open = system.pace.is_open();
+            metrics::gauge!("connector_breaker_open", "system" => system.name.clone()).set(if open { 1.0 } else { 0.0 });
             shutdown.sleep(if up { IDLE * 4 } else { IDLE }).await;
         }
     }
