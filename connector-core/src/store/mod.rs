@@ -292,7 +292,7 @@ impl Store {
     pub async fn close(&self) {
         match &self.engine {
             Engine::Sqlite(engine) => engine.close().await,
-            Engine::Postgres(engine) => engine.close(),
+            Engine::Postgres(engine) => engine.close().await,
         }
     }
 }

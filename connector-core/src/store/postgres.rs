@@ -15,10 +15,11 @@ use futures_util::stream::{self, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_util::sync::CancellationToken;
 
 use super::crypt::Crypt;
 use super::schema::Setup;
@@ -37,6 +38,9 @@ const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigin
 /// What is told apart from the site's own settings, for each session.
 const SETTINGS: &str = "-c synchronous_commit=on -c statement_timeout=30s -c idle_in_transaction_session_timeout=5s \
     -c default_transaction_isolation=read\\ committed";
+
+/// A session that listens, and what it hears.
+type Listening = (Client, mpsc::UnboundedReceiver<String>);
 
 /// Where and what a replica of the store is.
 #[derive(Clone)]
@@ -59,7 +63,8 @@ pub(super) struct Postgres {
     shared: Arc<Shared>,
     /// Transactions of this process wait here, so that they hold no connection while they do.
     turn: Mutex<()>,
-    listener: AbortHandle,
+    listener: Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -70,7 +75,7 @@ impl std::fmt::Debug for Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.stop.cancel();
     }
 }
 
@@ -109,8 +114,11 @@ impl Postgres {
         drop(client);
 
         let shared = Shared::new(found.unwrap_or(fresh), clock);
-        let listener = tokio::spawn(hear(site.clone(), listening, shared.clone())).abort_handle();
-        let engine = Self { pool, site, engine_time, shared: shared.clone(), turn: Mutex::new(()), listener };
+        let stop = CancellationToken::new();
+        let hearing = hear(site.clone(), listening, shared.clone(), stop.clone());
+        let listener = Mutex::new(Some(tokio::spawn(hearing)));
+        let engine =
+            Self { pool, site, engine_time, shared: shared.clone(), turn: Mutex::new(()), listener, stop };
         Ok((engine, shared))
     }
 
@@ -139,9 +147,14 @@ impl Postgres {
         self.read_once(&mut transaction).await
     }
 
-    pub fn close(&self) {
+    /// Returns when the server knows that this replica has gone.
+    pub async fn close(&self) {
         self.pool.close();
-        self.listener.abort();
+        self.stop.cancel();
+        if let Some(listener) = self.listener.lock().await.take() {
+            // It fails only by a panic, and then its session has ended too.
+            let _ = listener.await;
+        }
     }
 
     async fn write_once<T: Transaction>(&self, transaction: &mut T) -> Result<T::Out, StoreError> {
@@ -212,8 +225,8 @@ impl Site {
         StoreError::Open { place: format!("schema {}", self.schema), source: Arc::new(error) }
     }
 
-    /// The session that listens, and what comes in on it; without its client it ends.
-    async fn listen(&self) -> Result<(Client, mpsc::UnboundedReceiver<String>), StoreError> {
+    /// Makes the session that listens; without its client it ends.
+    async fn listen(&self) -> Result<Listening, StoreError> {
         let (client, mut connection) =
             self.config.connect(NoTls).await.map_err(|e| StoreError::Unreachable(Arc::new(e)))?;
         let (sender, heard) = mpsc::unbounded_channel();
@@ -242,22 +255,30 @@ impl Site {
 
 /// Wakes the replica for the notifications of others. Whenever the session had to be made again some may have been
 /// missed.
-async fn hear(site: Site, listening: (Client, mpsc::UnboundedReceiver<String>), shared: Arc<Shared>) {
-    let (mut _session, mut heard) = listening;
-    loop {
-        while let Some(replica) = heard.recv().await {
-            if replica != site.replica {
-                shared.wake();
-            }
-        }
+async fn hear(site: Site, listening: Listening, shared: Arc<Shared>, stop: CancellationToken) {
+    let (mut session, mut heard) = listening;
+    let listen = async {
         loop {
-            tokio::time::sleep(LISTEN_AGAIN).await;
-            match site.listen().await {
-                Ok(again) => break (_session, heard) = again,
-                Err(error) => tracing::warn!(%error, "the store's listening session is down, trying again"),
+            while let Some(replica) = heard.recv().await {
+                if replica != site.replica {
+                    shared.wake();
+                }
             }
+            loop {
+                tokio::time::sleep(LISTEN_AGAIN).await;
+                match site.listen().await {
+                    Ok(again) => break (session, heard) = again,
+                    Err(error) => {
+                        tracing::warn!(%error, "the store's listening session is down, trying again")
+                    }
+                }
+            }
+            shared.wake();
         }
-        shared.wake();
+    };
+    stop.run_until_cancelled(listen).await;
+    if let Err(error) = session.batch_execute("SELECT pg_advisory_unlock_all()").await {
+        tracing::debug!(%error, "the store's listening session was down at the end");
     }
 }
 

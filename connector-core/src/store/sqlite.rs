@@ -8,7 +8,6 @@ use std::error::Error;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -22,8 +21,8 @@ use crate::clock::Clock;
 
 /// Most transactions in one commit.
 const GROUP: usize = 128;
-/// Longest time that a commit gathers transactions.
-const GATHER: Duration = Duration::from_millis(5);
+/// Longest time that a commit gathers transactions, in milliseconds.
+const GATHER: i64 = 5;
 /// Callers that may stand in line before the next one waits.
 const LINE: usize = 1024;
 
@@ -279,7 +278,7 @@ fn group(
     line: &mut mpsc::Receiver<Message>,
     shared: &Shared,
 ) -> Option<Message> {
-    let started = Instant::now();
+    let started = shared.clock.now();
     let mut jobs = Vec::new();
     let mut written = false;
     let mut notify = false;
@@ -297,7 +296,7 @@ fn group(
             }
         }
         jobs.push(job);
-        if result.is_ok() && jobs.len() < GROUP && started.elapsed() < GATHER {
+        if result.is_ok() && jobs.len() < GROUP && shared.clock.now() - started < GATHER {
             match line.try_recv() {
                 Ok(Message::Run(job)) => next = Some(job),
                 Ok(other) => behind = Some(other),
