@@ -55,6 +55,8 @@ pub enum Story {
     LockedOut,
     /// A report about somebody is read before the person is.
     ReportFirst,
+    /// Many people, whose every value is marked so that it would be found again anywhere.
+    Marked,
 }
 
 /// Somebody typed a value.
@@ -352,6 +354,38 @@ impl OpenMrsWorld {
         }
     }
 
+    /// Marked people at both sides; later edits, one of them on both, one void, and one value that no OpenMRS takes.
+    async fn marked(&mut self, t: u64) {
+        let (who, phone) = (|n: u64| format!("Qzx{}vkw", letters(n)), |n: u64| format!("07983{n:05}"));
+        if t < 30 {
+            self.enter(t, &who(t), Some(&format!("8675{t:05}")), &phone(t));
+            self.register(t, &who(100 + t), Some(&format!("8676{t:05}")), &phone(100 + t)).await;
+        }
+        if t == 30 {
+            // No OpenMRS holds so long a name: a dead letter.
+            self.enter(t, &format!("{}{}", who(90), "z".repeat(60)), None, &phone(90));
+        }
+        if (60..75).contains(&t) {
+            self.edit_contact(t, &who(t - 60), "phone", &phone(200 + t));
+            self.edit_patient(t, &who(t - 58), "phone", &phone(300 + t));
+        }
+        if t == 80
+            && let Some(patient) = self.patient(&who(3))
+        {
+            let void = ClerkEdit { voided: Some(true), ..ClerkEdit::default() };
+            self.openmrs.edit(&patient.uuid, &void).expect("a void is taken");
+        }
+    }
+
+    /// Every name, phone and identifier that was typed.
+    pub fn marks(&self) -> Vec<String> {
+        let mut marks: Vec<String> = self.typed.iter().map(|e| e.value.clone()).collect();
+        marks.extend(self.people.iter().cloned());
+        marks.extend(self.people.iter().map(|who| format!("{who} Village")));
+        marks.extend((0..30).flat_map(|n| [format!("8675{n:05}"), format!("8676{n:05}")]));
+        marks
+    }
+
     fn value_at_cht(&self, who: &str, field: &str) -> Option<String> {
         self.contact(who)?[field].as_str().map(str::to_owned)
     }
@@ -438,6 +472,11 @@ fn later_phone(who: &str) -> &'static str {
     if who == "Esther" { "0788000005" } else { "0788000006" }
 }
 
+/// A number in letters, so that it can be part of a name.
+fn letters(n: u64) -> String {
+    format!("{n:03}").bytes().map(|d| char::from(d - b'0' + b'a')).collect()
+}
+
 fn contact_id(who: &str) -> String {
     format!("contact-{}", who.to_lowercase())
 }
@@ -522,6 +561,7 @@ impl World for OpenMrsWorld {
                     self.enter(t, "Grace", Some("77777"), "0799000007");
                 }
             }
+            Story::Marked => self.marked(t).await,
             Story::ReportFirst => {
                 if t == 1 {
                     let report = json!({"type": "data_record", "form": "text", "to": contact_id("Imani"), "reported_date": START});
@@ -565,6 +605,7 @@ impl World for OpenMrsWorld {
             Story::Edits | Story::LockedOut => self.compare(store, &mut wrong).await,
             Story::Twins { .. } => self.twins(&reviews, &mut wrong),
             Story::Both { .. } => self.both(&reviews, &mut wrong),
+            Story::Marked => {}
             Story::ReportFirst => {
                 self.compare(store, &mut wrong).await;
                 let noted = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
