@@ -93,6 +93,8 @@ impl Data {
         }
     }
 
+    /// Doubles the buckets when they are full. All rows must hang in them already: a row hung twice would close
+    /// its bucket into a ring.
     fn grow(&mut self, plan: &Plan) {
         if self.nodes < self.heads.len() {
             return;
@@ -165,6 +167,7 @@ impl Index {
     pub fn insert(&mut self, source: u8, person: &Person) -> bool {
         let replaced = self.remove(source, person.id());
         let data = &mut self.data;
+        data.grow(&self.plan);
         let Pools { names, places, codes } = &mut data.pools;
         Pools::encode(person, &data.layout, &mut data.cells, |kind, text| match kind {
             Kind::Name => names.intern(text),
@@ -182,7 +185,6 @@ impl Index {
         data.keys = keys;
         data.next.resize(data.keys.len(), 0);
         data.living += 1;
-        data.grow(&self.plan);
         data.hang(&self.plan, row);
         let from = self.rarities.len();
         self.rarity.extend(&self.data.pools, from, &mut self.rarities);
@@ -333,6 +335,7 @@ impl Index {
         let data = &mut self.data;
         data.pools = old.pools;
         for (row, &id) in old.ids.iter().enumerate().filter(|(_, id)| **id != 0) {
+            data.grow(&self.plan);
             data.cells.extend_from_slice(&old.cells[row * width..(row + 1) * width]);
             data.keys.extend_from_slice(&old.keys[row * slots..(row + 1) * slots]);
             data.next.resize(data.keys.len(), 0);
@@ -341,7 +344,6 @@ impl Index {
             data.ids.push(new);
             data.rows[new as usize] = data.ids.len() as u32;
             data.living += 1;
-            data.grow(&self.plan);
             data.hang(&self.plan, data.ids.len() - 1);
         }
     }
