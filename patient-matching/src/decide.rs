@@ -44,6 +44,8 @@ pub enum Flag {
     VerifiedIdentifierOfAnother,
     /// Nothing in the given names agrees and no identifier does: never an automatic match.
     GivenNamesDiffer,
+    /// Beyond names, sex and place there is nothing on both sides to compare: never an automatic match.
+    TooLittleKnown,
     /// Same birth date and household, other given name.
     PossibleTwinOrSibling,
     /// Same names in one household, but more than ten years apart.
@@ -63,7 +65,10 @@ impl Flag {
     pub fn forbids_match(self) -> bool {
         matches!(
             self,
-            Flag::VerifiedIdentifiersDiffer | Flag::VerifiedIdentifierOfAnother | Flag::GivenNamesDiffer
+            Flag::TooLittleKnown
+                | Flag::VerifiedIdentifiersDiffer
+                | Flag::VerifiedIdentifierOfAnother
+                | Flag::GivenNamesDiffer
         )
     }
 }
@@ -86,6 +91,14 @@ pub(crate) fn flags(model: &Model, f: &Features, a: &[u32], b: &[u32], soft_birt
     let same_identifier = columns().any(|c| level(c) == NEAR_SAME);
     if model.relatives && l[F_GIVEN] >= LIKE70 && !same_identifier {
         out.push(Flag::GivenNamesDiffer);
+    }
+    let compared = l[F_BIRTH] < BIRTH_ONE
+        || l[F_PHONE] < PHONE_ONE
+        || l[F_MOTHER] < NEAR_ONE
+        || l[F_HOUSEHOLD] < NEAR_ONE
+        || columns().any(|c| level(c) < NEAR_ONE);
+    if model.relatives && !compared {
+        out.push(Flag::TooLittleKnown);
     }
     let household = l[F_PHONE] == PHONE_SAME || l[F_MOTHER] == NEAR_SAME || l[F_HOUSEHOLD] == NEAR_SAME;
     let twin_birth = l[F_BIRTH] <= BIRTH_SOFT;

@@ -37,6 +37,9 @@ pub(crate) const PLACE: usize = 9;
 /// Set in an identifier's cell when it was verified.
 pub(crate) const VERIFIED: u32 = 1 << 31;
 
+/// A phone of more people is a shop's and says nothing.
+const SHARED_BY: u32 = 60;
+
 impl Layout {
     /// Columns of a row.
     pub(crate) fn width(&self) -> usize {
@@ -285,6 +288,15 @@ impl Table {
             }
             for cell in &mut row[PLACE + self.layout.places..] {
                 *cell = new_codes[(*cell & !VERIFIED) as usize] | (*cell & VERIFIED);
+            }
+        }
+        let mut holders = vec![0_u32; codes.len()];
+        for row in cells.chunks_exact(width) {
+            holders[row[PHONE] as usize] += 1;
+        }
+        for row in cells.chunks_exact_mut(width) {
+            if holders[row[PHONE] as usize] > SHARED_BY {
+                row[PHONE] = std::mem::take(&mut row[PHONE + 1]);
             }
         }
         let row = |i: u32| &cells[i as usize * width..(i as usize + 1) * width];
