@@ -44,7 +44,7 @@ pub enum Flag {
     VerifiedIdentifierOfAnother,
     /// Nothing in the given names agrees and no identifier does: never an automatic match.
     GivenNamesDiffer,
-    /// Beyond names, sex and place there is nothing on both sides to compare: never an automatic match.
+    /// Beyond names and sex there is nothing on both sides to compare: never an automatic match.
     TooLittleKnown,
     /// Same birth date and household, other given name.
     PossibleTwinOrSibling,
@@ -96,6 +96,7 @@ pub(crate) fn flags(model: &Model, f: &Features, a: &[u32], b: &[u32], soft_birt
         || l[F_PHONE] < PHONE_ONE
         || l[F_MOTHER] < NEAR_ONE
         || l[F_HOUSEHOLD] < NEAR_ONE
+        || (0..layout.places).any(|i| l[FIXED + i] < NEAR_ONE)
         || columns().any(|c| level(c) < NEAR_ONE);
     if model.relatives && !compared {
         out.push(Flag::TooLittleKnown);
