@@ -7,6 +7,7 @@
 
 pub mod change;
 pub mod cht;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connector;
@@ -17,3 +18,5 @@ pub mod rules;
 pub mod runtime;
 pub mod store;
 pub mod transport;
+
+pub use cli::main;

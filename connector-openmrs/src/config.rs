@@ -1,15 +1,13 @@
 //! What the operator writes. Every problem that can be seen without the server is reported at once, by path.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_core::config::ConfigReport;
+use connector_core::config::{ConfigReport, Secret};
 use connector_core::connector::{Connector, ConnectorConfig};
 use connector_core::transport::{HttpOptions, Wiring};
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
@@ -53,7 +51,7 @@ pub struct Config {
     /// User that holds the privileges named in the README, and no more.
     pub user: String,
     /// Its password. A colon in it can never log in.
-    pub password: Password,
+    pub password: Secret,
     /// The configured name of the CHT that this server is joined with.
     #[serde(default = "cht")]
     pub cht: String,
@@ -139,30 +137,6 @@ impl Identifier {
     /// Whether a location goes with the value.
     pub fn with_location(&self) -> bool {
         self.located || self.source.is_some()
-    }
-}
-
-/// A password that no output shows.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(from = "String")]
-pub struct Password(#[schemars(with = "String")] SecretString);
-
-impl From<String> for Password {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
-}
-
-impl Password {
-    /// It, for the login.
-    pub fn secret(&self) -> &SecretString {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }
 

@@ -31,7 +31,7 @@ use connector_core::connector::{
 use tokio::sync::Mutex;
 
 pub use command::{NAMESPACE, patient_uuid};
-pub use config::{CHT_IDENTIFIER, Config, Identifier, Password};
+pub use config::{CHT_IDENTIFIER, Config, Identifier};
 
 use client::Client;
 use normal::{Types, fold};

@@ -3,15 +3,13 @@
 //! Building finds every problem at once, by path, and asks nobody: no clock, disk or network.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use cht_core_client::{BuildError, ChtClient, Credentials};
 use schemars::JsonSchema;
-use secrecy::SecretString;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Cht;
@@ -20,7 +18,7 @@ use super::fields::{DEFAULTS, FieldMap};
 use super::pace::Pace;
 use super::place::Placement;
 use crate::change::field;
-use crate::config::ConfigReport;
+use crate::config::{ConfigReport, Secret};
 use crate::connector::{Connector, ConnectorConfig};
 use crate::transport::{HttpOptions, Wiring};
 
@@ -75,23 +73,6 @@ pub struct ChtConfig {
     /// Connections and times.
     #[serde(default)]
     pub http: Http,
-}
-
-/// A secret, shown nowhere.
-#[derive(Clone, JsonSchema)]
-#[schemars(transparent)]
-pub struct Secret(#[schemars(with = "String")] SecretString);
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(|text| Self(text.into()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// How a contact carries the id of its counterpart at a partner.
@@ -327,7 +308,7 @@ impl ConnectorConfig for ChtConfig {
         };
         let client = wiring.transport(name, &options).map_err(|text| ("http", text)).and_then(|transport| {
             ChtClient::builder(&self.url)
-                .credentials(Credentials::session(&self.user, self.password.0.clone()))
+                .credentials(Credentials::session(&self.user, self.password.secret().clone()))
                 .database(&self.database)
                 .max_body(self.http.longest)
                 .transport(transport)

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use cht_core_client::ChtClient;
 
 pub use command::CONTACT_NAMESPACE;
-pub use config::{ChtConfig, Create, ExternalId, FeedOptions, Http, Search, Secret, Writes};
+pub use config::{ChtConfig, Create, ExternalId, FeedOptions, Http, Search, Writes};
 pub use place::{PlaceRule, Placement};
 
 use crate::change::{Body, Change, Flow, Patient, Record, RecordId, field};

@@ -27,7 +27,7 @@ pub(super) struct Opened {
 /// Why planning stopped before a decision.
 pub(super) enum Stop {
     /// Decided after all.
-    Decided(Decision),
+    Decided(Box<Decision>),
     /// A step failed.
     Error(RuntimeError),
 }
@@ -40,7 +40,7 @@ impl<E: Into<RuntimeError>> From<E> for Stop {
 
 impl From<Reject> for Stop {
     fn from(reject: Reject) -> Self {
-        Stop::Decided(Decision::Dead(reject.reason))
+        Stop::Decided(Box::new(Decision::Dead(reject.reason)))
     }
 }
 
@@ -67,7 +67,8 @@ impl Bridge {
     pub(super) async fn plan(&self, side: Side, opened: &Opened) -> Decision {
         let retry = |failed| Decision::Later { after: pause(opened.row.tries, opened.row.seq, None), failed };
         match self.plan_row(side, opened).await {
-            Ok(decision) | Err(Stop::Decided(decision)) => decision,
+            Ok(decision) => decision,
+            Err(Stop::Decided(decision)) => *decision,
             Err(Stop::Error(error)) => {
                 tracing::warn!(error = %error, source_id = hex(&opened.row.source), "planning failed; it is done again");
                 retry(true)
@@ -269,7 +270,8 @@ impl Bridge {
         if barrier {
             let creates = OpenCreates { system: change.source.system.clone(), read_at: opened.row.read_at };
             if self.store.read(creates).await? {
-                return Err(Stop::Decided(Decision::Later { after: millis(self.options.aside), failed: false }));
+                let later = Decision::Later { after: millis(self.options.aside), failed: false };
+                return Err(Stop::Decided(Box::new(later)));
             }
         }
         let claimed = change.same_as.clone().filter(|s| barrier && s.system == target.name);
@@ -302,11 +304,11 @@ impl Bridge {
         match identify(&change.source, patient, &candidates) {
             Match::Same(id) => self.free_end(side, &change.source, id, Relation::Match).await,
             Match::Decided(id) => self.free_end(side, &change.source, id, Relation::Review).await,
-            Match::Unsure(id, reasons) => Err(Stop::Decided(Decision::Review {
+            Match::Unsure(id, reasons) => Err(Stop::Decided(Box::new(Decision::Review {
                 kind: "possible-match".into(),
                 other: Some(id),
                 evidence: json!({ "fields": reasons, "candidates": candidates.len() }),
-            })),
+            }))),
             Match::Nobody => Ok((None, Relation::Rule)),
         }
     }
@@ -323,11 +325,11 @@ impl Bridge {
         let ends = self.store.read(Links { records: vec![id.clone()] }).await?;
         let taken = ends.first().and_then(|e| e.at(&self.other(side).name)).filter(|e| e.id != *source);
         match taken {
-            Some(other) if self.options.rules.hold(Rule::LinkCheck) => Err(Stop::Decided(Decision::Review {
+            Some(other) if self.options.rules.hold(Rule::LinkCheck) => Err(Stop::Decided(Box::new(Decision::Review {
                 kind: "possible-duplicate".into(),
                 other: Some(other.id.clone()),
                 evidence: json!({ "counterpart": id }),
-            })),
+            }))),
             _ => Ok((Some(id), relation)),
         }
     }

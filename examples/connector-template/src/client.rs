@@ -1,18 +1,27 @@
 //! The partner's HTTP, over the transport that the core hands out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cht_core_client::transport::{Transport, TransportError, collect};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use url::Url;
 
 /// Largest answer that is read.
 const LONGEST: usize = 64 * 1024;
 
-/// One answer: its status and body.
-pub type Answer = (StatusCode, Bytes);
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// The pause that it asks for.
+    pub retry_after: Option<Duration>,
+    /// What it says.
+    pub body: Bytes,
+}
 
 /// Speaks with the endpoint.
 #[derive(Clone, Debug)]
@@ -28,7 +37,13 @@ impl Client {
     }
 
     /// Delivers one body.
-    pub async fn post(&self, path: &str, key: &str, subject: &str, body: Bytes) -> Result<Answer, TransportError> {
+    pub async fn post(
+        &self,
+        path: &str,
+        key: &str,
+        subject: &str,
+        body: Bytes,
+    ) -> Result<Answer, TransportError> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}{path}", self.base))
@@ -48,6 +63,8 @@ impl Client {
             TransportError::new(cht_core_client::transport::TransportErrorKind::TooLate, None)
         })?;
         let (head, body) = self.transport.send(request).await?.into_parts();
-        Ok((head.status, collect(body, LONGEST).await?))
+        let seconds = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        let retry_after = seconds.map(Duration::from_secs);
+        Ok(Answer { status: head.status, retry_after, body: collect(body, LONGEST).await? })
     }
 }

@@ -19,6 +19,8 @@ pub fn command(change: &Change, known: &Known<'_>) -> Result<Option<Command>, Re
             }),
             Repeat::Confirm,
         ))),
-        _ => Err(Reject::new("this endpoint takes whole documents and texts; take the flow out of the configuration")),
+        _ => Err(Reject::new(
+            "this endpoint takes whole documents and texts; take the flow out of the configuration",
+        )),
     }
 }

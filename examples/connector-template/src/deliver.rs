@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::{Answer, Client};
 
 #[derive(Deserialize)]
 struct Write {
@@ -24,18 +24,23 @@ pub async fn deliver(client: &Client, task: &Task) -> Outcome {
     };
     let body = Bytes::from(write.body.to_string());
     match client.post(&write.path, &write.key, &write.subject, body).await {
-        Ok((status, body)) => answered(status, &body),
+        Ok(answer) => answered(&answer),
         Err(error) if error.nothing_sent() => Outcome::retry("no connection"),
         Err(_) => Outcome::Unknown,
     }
 }
 
-fn answered(status: StatusCode, body: &[u8]) -> Outcome {
-    let said_so = || serde_json::from_slice::<Value>(body).is_ok_and(|v| v.get("ok") == Some(&Value::Bool(true)));
+fn answered(answer: &Answer) -> Outcome {
+    let status = answer.status;
+    let said_so = || {
+        serde_json::from_slice::<Value>(&answer.body).is_ok_and(|v| v.get("ok") == Some(&Value::Bool(true)))
+    };
     match status.as_u16() {
         200..=299 if said_so() => Outcome::Done(Receipt::default()),
         401 | 403 => Outcome::Halt("the endpoint refuses the login".into()),
-        429 | 503 => Outcome::retry(format!("answer {status}")),
+        429 | 503 => {
+            Outcome::Retry { after: answer.retry_after, split: false, reason: format!("answer {status}") }
+        }
         400..=499 => Outcome::Rejected(Reject::new(format!("the endpoint refuses the body with {status}"))),
         _ => Outcome::Unknown,
     }
@@ -46,15 +51,16 @@ pub async fn confirm(client: &Client, task: &Task) -> Result<Confirmed, Fault> {
     let write: Write = task.command.parse().map_err(|r| Fault::retry(r.reason))?;
     let key: String = url::form_urlencoded::byte_serialize(write.key.as_bytes()).collect();
     match client.get(&format!("/sink/effects?key={key}")).await {
-        Ok((StatusCode::OK, body)) => {
-            let applied = serde_json::from_slice::<Value>(&body).ok().and_then(|v| v.get("applied")?.as_bool());
+        Ok(Answer { status: StatusCode::OK, body, .. }) => {
+            let applied =
+                serde_json::from_slice::<Value>(&body).ok().and_then(|v| v.get("applied")?.as_bool());
             Ok(match applied {
                 Some(true) => Confirmed::Applied(Receipt::default()),
                 Some(false) => Confirmed::Absent,
                 None => Confirmed::Unclear,
             })
         }
-        Ok((status, _)) => Err(Fault::retry(format!("answer {status}"))),
+        Ok(Answer { status, .. }) => Err(Fault::retry(format!("answer {status}"))),
         Err(error) => Err(Fault::retry(error.to_string())),
     }
 }

@@ -40,8 +40,12 @@ impl Connector for Template {
 
     async fn check(&self) -> Vec<Finding> {
         match self.client.get("/sink/effects?key=check").await {
-            Ok((StatusCode::OK, _)) => vec![Finding::ok("reachable", format!("{} answers", self.name))],
-            Ok((status, _)) => vec![Finding::bad("reachable", format!("answer {status}: is the address right?"))],
+            Ok(client::Answer { status: StatusCode::OK, .. }) => {
+                vec![Finding::ok("reachable", format!("{} answers", self.name))]
+            }
+            Ok(client::Answer { status, .. }) => {
+                vec![Finding::bad("reachable", format!("answer {status}: is the address right?"))]
+            }
             Err(error) => vec![Finding::bad("reachable", error.to_string())],
         }
     }

@@ -1,0 +1,5 @@
+//! The binary of this connector.
+
+fn main() -> std::process::ExitCode {
+    connector_core::main::<connector_template::Config>()
+}
