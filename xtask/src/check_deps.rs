@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 /// Crates that exist for tests and tasks: nothing that ships depends on them, and all but `test-support` may depend on
 /// everything.
-const NOT_SHIPPED: [&str; 4] = ["test-support", "simulation", "conformance", "xtask"];
+const NOT_SHIPPED: [&str; 5] = ["test-support", "simulation", "conformance", "fuzz-inputs", "xtask"];
 
 #[derive(Deserialize)]
 struct Metadata {
