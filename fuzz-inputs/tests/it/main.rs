@@ -1,4 +1,5 @@
 //! Mutated examples through every target: the short form of the fuzzing, on stable.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 use fuzz_inputs::TARGETS;
 use rand::rngs::StdRng;
