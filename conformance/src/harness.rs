@@ -10,6 +10,7 @@ use connector_core::connector::{Connector, ConnectorConfig};
 use connector_core::transport::Wiring;
 use serde_json::Value;
 use test_support::clock::Clock;
+use test_support::fault::Action;
 
 /// A connector and the stand-in it is checked against.
 pub trait Harness: Send + Sync {
@@ -25,7 +26,7 @@ pub trait Harness: Send + Sync {
     /// A fresh stand-in under this clock.
     fn stand_in(&self, clock: &Clock) -> Box<dyn StandIn>;
 
-    /// A change of `flow` about `subject`, whose effect carries `mark`; `source` is unlike any other's.
+    /// A change of `flow` about `subject`, whose effect carries `mark`.
     fn change(&self, flow: Flow, source: RecordId, subject: RecordId, mark: u32) -> Change;
 
     /// The connector as it is checked: itself.
@@ -42,8 +43,13 @@ pub trait StandIn: Send + Sync {
     /// Method and path glob of the requests that write.
     fn writes(&self) -> (&'static str, &'static str);
 
-    /// The mark of every effect that it was made to have, in order, with the time in milliseconds.
-    fn effects(&self) -> Vec<(u32, i64)>;
+    /// How it refuses a body for what it holds.
+    fn refusal(&self) -> Action {
+        Action::status(400, false)
+    }
+
+    /// The mark of every effect that it was made to have, in order.
+    fn effects(&self) -> Vec<u32>;
 }
 
 type Build = dyn FnOnce(&Wiring, &mut ConfigReport) -> Option<Arc<dyn Connector>> + Send;

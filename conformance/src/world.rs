@@ -48,7 +48,12 @@ impl fmt::Debug for Wire {
 
 #[async_trait]
 impl Transport for Wire {
-    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
+    async fn send(&self, mut request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
+        // A socket's client adds it; links that a server makes hold it.
+        let host = request.uri().authority().and_then(|a| a.as_str().parse().ok());
+        if let Some(host) = host {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
         match self.0.call(request).await {
             Ok(response) => Ok(response.map(body_of)),
             Err(Broken::Refused) => Err(TransportErrorKind::Connect.into()),
@@ -115,6 +120,7 @@ pub struct World {
     script: Arc<Script>,
     store: Store,
     wire: InProcess,
+    seen: Mutex<BTreeMap<u32, i64>>,
     /// The stand-in.
     pub stand_in: Box<dyn StandIn>,
     /// The connector.
@@ -171,7 +177,17 @@ impl World {
             },
         );
         let capabilities = connector.capabilities();
-        Ok(Self { clock, bridge, script, store, wire, stand_in, connector, capabilities })
+        Ok(Self {
+            clock,
+            bridge,
+            script,
+            store,
+            wire,
+            seen: Mutex::default(),
+            stand_in,
+            connector,
+            capabilities,
+        })
     }
 
     /// The network to the stand-in, with its faults.
@@ -182,11 +198,6 @@ impl World {
     /// Milliseconds since the beginning.
     pub fn elapsed(&self) -> i64 {
         self.clock.now_ms() - START
-    }
-
-    /// The time at so many milliseconds since the beginning.
-    pub fn at(&self, elapsed: i64) -> i64 {
-        START + elapsed
     }
 
     /// Something changes at the source.
@@ -204,6 +215,7 @@ impl World {
         for feed in b.system(Side::Cht).capabilities.feeds.clone() {
             let _ = b.poll(Side::Cht, &feed).await;
         }
+        let _ = b.refresh(Side::Cht).await;
         for _ in 0..20 {
             if !matches!(b.work(Side::Partner).await, Ok(n) if n > 0) {
                 break;
@@ -211,6 +223,15 @@ impl World {
         }
         self.clock.advance(Duration::from_secs(1));
         self.clock.run_due();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for mark in self.stand_in.effects() {
+            seen.entry(mark).or_insert_with(|| self.elapsed());
+        }
+    }
+
+    /// When the effect with this mark was first there, in milliseconds since the beginning.
+    pub fn first_seen(&self, mark: u32) -> Option<i64> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&mark).copied()
     }
 
     /// Until nothing has been open for a quiet time.
@@ -247,6 +268,6 @@ impl World {
 
     /// How often the effect with this mark happened.
     pub fn times(&self, mark: u32) -> usize {
-        self.stand_in.effects().iter().filter(|(m, _)| *m == mark).count()
+        self.stand_in.effects().iter().filter(|m| **m == mark).count()
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod check;
+mod conformance;
 mod defects;
 mod deliver;
 mod faults;

@@ -57,11 +57,11 @@ impl StandIn for Server {
         ("POST", "*")
     }
 
-    fn effects(&self) -> Vec<(u32, i64)> {
+    fn effects(&self) -> Vec<u32> {
         let marked = |effect| match effect {
-            Effect::Delivery { body, at_ms, .. } => {
+            Effect::Delivery { body, .. } => {
                 let body: Value = serde_json::from_str(&body).ok()?;
-                Some((body["text"].as_str()?.parse().ok()?, at_ms))
+                body["text"].as_str()?.parse().ok()
             }
             Effect::Key { .. } => None,
         };
