@@ -1,10 +1,12 @@
 //! Tasks of the repository: `cargo xtask --help`.
 
 mod check_deps;
+mod demo;
 mod gen_docs;
 mod new_connector;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +18,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Runs the whole chain on this machine, with an outage and a hard kill, and counts what arrived.
+    Demo(demo::Demo),
+    /// The auditor of the demo.
+    #[command(hide = true)]
+    DemoVerify(demo::Verify),
     /// Checks the direction of dependencies between our own crates.
     CheckDeps,
     /// Makes the parts of the documentation that follow from the code.
@@ -37,10 +44,17 @@ fn root() -> PathBuf {
     here.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
+        Task::Demo(args) => return runtime()?.block_on(demo::demo(args)),
+        Task::DemoVerify(args) => return runtime()?.block_on(demo::verify(args)),
         Task::CheckDeps => check_deps::run(),
         Task::GenDocs { check } => gen_docs::run(&root(), check),
         Task::NewConnector { name } => new_connector::run(&root(), &name),
     }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
