@@ -284,7 +284,10 @@ pub struct Command {
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Command").field("repeat", &self.repeat).field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("Command")
+            .field("repeat", &self.repeat)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 
@@ -342,7 +345,10 @@ pub struct Task {
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task").field("attempt", &self.attempt).field("command", &self.command).finish_non_exhaustive()
+        f.debug_struct("Task")
+            .field("attempt", &self.attempt)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
     }
 }
 

@@ -48,12 +48,9 @@ pub async fn open_store(place: &Where, schema: &str, clock: &SimClock) -> Store 
     let place = match place {
         Where::Memory => Place::Memory,
         Where::Folder(folder) => Place::Sqlite { path: folder.join(format!("{schema}.sqlite")) },
-        Where::Postgres(url) => Place::Postgres {
-            url: url.clone().into(),
-            schema: schema.to_owned(),
-            pool: 4,
-            engine_time: true,
-        },
+        Where::Postgres(url) => {
+            Place::Postgres { url: url.clone().into(), schema: schema.to_owned(), pool: 4, engine_time: true }
+        }
     };
     let options = StoreOptions { place, key: None };
     Store::open(&options, Arc::new(clock.clone())).await.expect("the store of the simulation opens")

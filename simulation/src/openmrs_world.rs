@@ -12,8 +12,8 @@ use connector_core::change::{Body, Change, Flow, Message, Patient, Record, Recor
 use connector_core::cht::ChtConfig;
 use connector_core::config::ConfigReport;
 use connector_core::connector::{
-    Capabilities, Command, Connector, ConnectorConfig, Destination, Fault, Finding, Known, Outcome, Page, Receipt,
-    Reject, Repeat, Task,
+    Capabilities, Command, Connector, ConnectorConfig, Destination, Fault, Finding, Known, Outcome, Page,
+    Receipt, Reject, Repeat, Task,
 };
 use connector_core::outbox::{Conflicts, ReviewEntry};
 use connector_core::store::Store;
@@ -24,8 +24,8 @@ use test_support::cht::{Cht, Options as ChtOptions};
 use test_support::clock::Clock;
 use test_support::fault::{Action, Faults, InProcess, Plan, Rule};
 use test_support::openmrs::{
-    ADMIN, CONNECTOR, ClerkEdit, LOCATION, NATIONAL_ID, OPENMRS_ID, OpenMrs, Options as OpenMrsOptions, SOURCE, Seen,
-    Switches, TELEPHONE,
+    ADMIN, CONNECTOR, ClerkEdit, LOCATION, NATIONAL_ID, OPENMRS_ID, OpenMrs, Options as OpenMrsOptions,
+    SOURCE, Seen, Switches, TELEPHONE,
 };
 
 use crate::engine::{Engine, Setup, SimClock};
@@ -145,7 +145,8 @@ impl Connector for WithNotes {
     }
     fn command(&self, change: &Change, known: &Known<'_>) -> Result<Option<Command>, Reject> {
         let Body::Message(_) = &change.body else { return self.openmrs.command(change, known) };
-        let patient = known.links.get(&change.subject).ok_or_else(|| Reject::new("the person has no counterpart"))?;
+        let patient =
+            known.links.get(&change.subject).ok_or_else(|| Reject::new("the person has no counterpart"))?;
         Ok(Some(Command::new(json!({ "note": patient.id }), Repeat::Safe)))
     }
     async fn deliver(&self, tasks: &[Task]) -> Vec<Outcome> {
@@ -182,8 +183,11 @@ impl OpenMrsWorld {
     /// A world with mishaps on this share of all writes, by seed.
     pub fn new(seed: u64, mishaps: f64, story: Story) -> Self {
         let clock = Clock::manual(START);
-        let options = ChtOptions { seed: seed + 1, ..ChtOptions::default() }
-            .user("interop", "Dummy.pass-123", &["interop", "mm-online"]);
+        let options = ChtOptions { seed: seed + 1, ..ChtOptions::default() }.user(
+            "interop",
+            "Dummy.pass-123",
+            &["interop", "mm-online"],
+        );
         let cht = Cht::new(options, clock.clone());
         for (id, place) in [
             ("district", json!({"type": "district_hospital", "name": "D"})),
@@ -244,7 +248,8 @@ impl OpenMrsWorld {
 
     /// A clerk registers somebody.
     async fn register(&mut self, t: u64, who: &str, national: Option<&str>, phone: &str) {
-        let number = self.clinic_post(&format!("idgen/identifiersource/{SOURCE}/identifier"), json!({})).await;
+        let number =
+            self.clinic_post(&format!("idgen/identifiersource/{SOURCE}/identifier"), json!({})).await;
         let mut identifiers = vec![json!({
             "identifier": number["identifier"], "identifierType": OPENMRS_ID, "location": LOCATION, "preferred": true
         })];
@@ -285,7 +290,11 @@ impl OpenMrsWorld {
     }
 
     fn contacts(&self) -> Vec<Value> {
-        self.cht.docs().into_iter().filter(|d| d["type"] == "person" || d["contact_type"] == "person").collect()
+        self.cht
+            .docs()
+            .into_iter()
+            .filter(|d| d["type"] == "person" || d["contact_type"] == "person")
+            .collect()
     }
 
     fn patient(&self, who: &str) -> Option<Seen> {
@@ -408,15 +417,24 @@ impl OpenMrsWorld {
             .map(|(_, _, c)| c)
             .collect();
         for who in &self.people {
-            let contacts = self.contacts().iter().filter(|d| d["name"].as_str().is_some_and(|n| n.starts_with(who.as_str()))).count();
-            let patients =
-                self.openmrs.patients().iter().filter(|p| p.given_name.as_deref() == Some(who) && !p.voided).count();
+            let contacts = self
+                .contacts()
+                .iter()
+                .filter(|d| d["name"].as_str().is_some_and(|n| n.starts_with(who.as_str())))
+                .count();
+            let patients = self
+                .openmrs
+                .patients()
+                .iter()
+                .filter(|p| p.given_name.as_deref() == Some(who) && !p.voided)
+                .count();
             if contacts != 1 || patients != 1 {
                 wrong.push(format!("{who}: {contacts} contacts, {patients} patients"));
                 continue;
             }
             for field in ["phone", "village"] {
-                let typed: Vec<_> = self.typed.iter().filter(|e| e.person == *who && e.field == field).collect();
+                let typed: Vec<_> =
+                    self.typed.iter().filter(|e| e.person == *who && e.field == field).collect();
                 if typed.is_empty() {
                     continue;
                 }
@@ -426,9 +444,9 @@ impl OpenMrsWorld {
                 }
                 for e in &typed {
                     let stands = here.as_deref() == Some(e.value.as_str());
-                    let typed_over = typed.iter().any(|later| {
-                        later.t > e.t && (later.at_cht == e.at_cht || later.t > e.t + 8)
-                    });
+                    let typed_over = typed
+                        .iter()
+                        .any(|later| later.t > e.t && (later.at_cht == e.at_cht || later.t > e.t + 8));
                     let logged = conflicts.iter().any(|c| c.field.ends_with(field) && c.lost == e.value);
                     if !stands && !typed_over && !logged {
                         wrong.push(format!("{who} {field}: {} typed at {} is lost", e.value, e.t));
@@ -448,7 +466,8 @@ impl OpenMrsWorld {
             wrong.push(format!("{} in review instead of the second person", reviews.len()));
         }
         let edited = ["Esther", "Fatuma"].iter().any(|who| {
-            self.patient(who).is_some() && self.value_at_openmrs(who, "phone").as_deref() == Some(later_phone(who))
+            self.patient(who).is_some()
+                && self.value_at_openmrs(who, "phone").as_deref() == Some(later_phone(who))
         });
         if !edited {
             wrong.push("the later edit of the one who was first did not arrive".into());
@@ -456,8 +475,12 @@ impl OpenMrsWorld {
     }
 
     fn both(&self, reviews: &[ReviewEntry], wrong: &mut Vec<String>) {
-        let patients =
-            self.openmrs.patients().iter().filter(|p| !p.voided && p.identifiers.iter().any(|i| i.value == "77777")).count();
+        let patients = self
+            .openmrs
+            .patients()
+            .iter()
+            .filter(|p| !p.voided && p.identifiers.iter().any(|i| i.value == "77777"))
+            .count();
         let contacts = self.contacts().iter().filter(|d| d["national_id"] == "77777").count();
         let one_pair = patients == 1 && contacts == 1;
         // Or a pair, and the later entry in review.
@@ -530,7 +553,9 @@ impl World for OpenMrsWorld {
         }))
         .expect("the configuration of OpenMRS parses");
         let openmrs = openmrs.build("openmrs", &wiring, &mut report);
-        let (Some(cht), Some(openmrs)) = (cht, openmrs) else { panic!("configuration: {:?}", report.problems()) };
+        let (Some(cht), Some(openmrs)) = (cht, openmrs) else {
+            panic!("configuration: {:?}", report.problems())
+        };
         let openmrs = Arc::new(WithNotes { openmrs, notes: self.notes.clone() });
         Engine::start(store, &self.clock, Arc::new(WithTexts(cht)), ("openmrs", openmrs), points, setup).await
     }

@@ -63,7 +63,13 @@ pub enum Disturb {
 }
 
 /// Runs a world to its end.
-pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Disturb, setup: &Setup) -> Outcome {
+pub async fn run(
+    mut world: impl World,
+    place: &Where,
+    schema: &str,
+    disturb: Disturb,
+    setup: &Setup,
+) -> Outcome {
     let mut store = open_store(place, schema, world.clock()).await;
     let two = matches!(disturb, Disturb::Stop(..) | Disturb::Two);
     let points = Arc::new(if two { Points::every() } else { Points::default() });
@@ -123,8 +129,11 @@ pub async fn run(mut world: impl World, place: &Where, schema: &str, disturb: Di
         quiet = if open == 0 && t > world.quiet_after() { quiet + 1 } else { 0 };
     }
     let totals = store.read(Totals).await.expect("totals can be read");
-    let mut wrong: Vec<String> =
-        totals.iter().filter(|c| c.state != "review").map(|c| format!("left over: {} {}", c.rows, c.state)).collect();
+    let mut wrong: Vec<String> = totals
+        .iter()
+        .filter(|c| c.state != "review")
+        .map(|c| format!("left over: {} {}", c.rows, c.state))
+        .collect();
     wrong.extend(world.wrong(&store).await);
     let reviews = open_reviews(&store).await.len();
     drop((engine, other));

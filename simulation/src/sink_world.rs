@@ -122,7 +122,8 @@ impl SinkWorld {
             self.texts.push(id.clone());
         }
         let form = if report { "text" } else { "plain" };
-        let doc = json!({ "type": "data_record", "form": form, "to": format!("p{}", which % 2), "words": "come" });
+        let doc =
+            json!({ "type": "data_record", "form": form, "to": format!("p{}", which % 2), "words": "come" });
         self.write(&id, doc, n);
     }
 
@@ -158,9 +159,10 @@ impl World for SinkWorld {
         }))
         .expect("the CHT's configuration parses");
         let cht = cht.build("cht", &wiring, &mut report);
-        let sink: TemplateConfig =
-            serde_json::from_value(json!({ "url": "http://sink.example", "quiet_seconds": 3, "concurrency": 8 }))
-                .expect("the sink's configuration parses");
+        let sink: TemplateConfig = serde_json::from_value(
+            json!({ "url": "http://sink.example", "quiet_seconds": 3, "concurrency": 8 }),
+        )
+        .expect("the sink's configuration parses");
         let sink = sink.build("sink", &wiring, &mut report);
         let (Some(cht), Some(sink)) = (cht, sink) else { panic!("configuration: {:?}", report.problems()) };
         Engine::start(store, &self.clock, Arc::new(WithTexts(cht)), ("sink", sink), points, setup).await
@@ -170,7 +172,11 @@ impl World for SinkWorld {
         if t < 4 {
             for i in 0..2 {
                 let id = format!("text-{t}-{i}");
-                self.write(&id, json!({ "type": "data_record", "form": "text", "to": format!("p{i}"), "words": t }), 1);
+                self.write(
+                    &id,
+                    json!({ "type": "data_record", "form": "text", "to": format!("p{i}"), "words": t }),
+                    1,
+                );
                 self.texts.push(id);
             }
         }
@@ -181,7 +187,11 @@ impl World for SinkWorld {
         }
         if (2..6).contains(&t) {
             // A report is revised: its text is not sent again.
-            self.write("text-0-0", json!({ "type": "data_record", "form": "text", "to": "p0", "words": 0 }), t);
+            self.write(
+                "text-0-0",
+                json!({ "type": "data_record", "form": "text", "to": "p0", "words": 0 }),
+                t,
+            );
             self.write("doc-1", json!({ "type": "data_record", "form": "plain" }), 10 + t);
         }
     }

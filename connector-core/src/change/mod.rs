@@ -145,7 +145,14 @@ impl Change {
 
     /// An effect that happens once for the record, about `subject`, which must exist at the destination first.
     pub fn once(source: RecordId, effect: impl Into<String>, subject: RecordId, body: Body) -> Self {
-        Self { source, effect: Effect::Once(effect.into()), same_as: None, needs: vec![subject.clone()], subject, body }
+        Self {
+            source,
+            effect: Effect::Once(effect.into()),
+            same_as: None,
+            needs: vec![subject.clone()],
+            subject,
+            body,
+        }
     }
 }
 

@@ -72,7 +72,9 @@ const PAGE: i64 = 1_000;
 /// Carries out a request on one bridge's store.
 pub async fn execute(store: &Store, admin: Admin) -> Result<Value, AdminError> {
     Ok(match admin {
-        Admin::Status => json!({ "rows": store.read(Totals).await?, "halted": store.read(ListHalted).await? }),
+        Admin::Status => {
+            json!({ "rows": store.read(Totals).await?, "halted": store.read(ListHalted).await? })
+        }
         Admin::DeadLetters { after, bodies } => {
             json!({ "dead_letters": store.read(ListDead { after, limit: PAGE, bodies }).await? })
         }
@@ -90,7 +92,8 @@ pub async fn execute(store: &Store, admin: Admin) -> Result<Value, AdminError> {
         }
         Admin::Conflicts { after } => {
             let found = store.read(Conflicts { after, limit: PAGE }).await?;
-            let found: Vec<_> = found.into_iter().map(|(id, at, c)| json!({ "id": id, "at": at, "conflict": c })).collect();
+            let found: Vec<_> =
+                found.into_iter().map(|(id, at, c)| json!({ "id": id, "at": at, "conflict": c })).collect();
             json!({ "conflicts": found })
         }
         Admin::Link { record } => {

@@ -168,10 +168,8 @@ fn perform<C: ConnectorConfig>(cli: Cli) -> Result<Value, Failure> {
     }
     let prepared = Prepared::new(&cli)?;
     let loaded = prepared.load::<C>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(loaded.threads)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(loaded.threads).enable_all().build()?;
     match cli.command {
         Command::Run { make_key } => runtime.block_on(run::run::<C>(prepared, loaded, make_key)),
         Command::Check { offline } => runtime.block_on(check(loaded, offline)),

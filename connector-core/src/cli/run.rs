@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{Admin, Failure, bearer, execute, out};
 use crate::clock::Clock;
-use crate::config::{Built, Encryption, Loaded, Log, LogFormat, Level, Sources, StorePlace, load};
+use crate::config::{Built, Encryption, Level, Loaded, Log, LogFormat, Sources, StorePlace, load};
 use crate::connector::ConnectorConfig;
 use crate::http::server::Server;
 use crate::reconcile::Side;
@@ -95,10 +95,12 @@ async fn start(
     key: Option<StoreKey>,
     server: &Server,
 ) -> Result<Running, Failure> {
-    let (shutdown, mut loops, mut stores, mut bridges) = (Shutdown::default(), JoinSet::new(), vec![], vec![]);
+    let (shutdown, mut loops, mut stores, mut bridges) =
+        (Shutdown::default(), JoinSet::new(), vec![], vec![]);
     let retention = Retention::from(loaded.retention);
     for built in loaded.bridges {
-        let store = Store::open(&place(&loaded.store, &built.name, key.clone()), prepared.clock.clone()).await?;
+        let store =
+            Store::open(&place(&loaded.store, &built.name, key.clone()), prepared.clock.clone()).await?;
         let alone = !matches!(loaded.store, StorePlace::Postgres(_));
         let bridge = Arc::new(bridge(built, store.clone(), prepared.clock.clone(), alone));
         bridges.push(bridge.clone());
@@ -132,7 +134,6 @@ fn bridge(built: Built, store: Store, clock: Arc<dyn Clock>, alone: bool) -> Bri
         owner: i64::try_from(owner).unwrap_or(1).max(1),
         alone,
         rules: rules(),
-        ..BridgeOptions::default()
     };
     let cht = System::new(built.cht.0, Side::Cht, built.cht.1);
     let partner = System::new(built.partner.0, Side::Partner, built.partner.1);
@@ -160,7 +161,9 @@ impl Running {
     /// Runs until the process is told to stop (`None`) or a good new configuration is there.
     async fn until_changed<C: ConnectorConfig>(mut self, prepared: &Prepared) -> Option<Loaded> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut hangup), Ok(mut terminate)) = (signal(SignalKind::hangup()), signal(SignalKind::terminate())) else {
+        let (Ok(mut hangup), Ok(mut terminate)) =
+            (signal(SignalKind::hangup()), signal(SignalKind::terminate()))
+        else {
             return None;
         };
         let mut seen = modified(&prepared.sources.file);
@@ -271,7 +274,9 @@ pub(super) async fn ask(
             store.close().await;
             Ok(value?)
         }
-        Err(StoreError::InUse(_)) => over_http(&state_folder(loaded, &prepared.sources.file), &name, &admin).await,
+        Err(StoreError::InUse(_)) => {
+            over_http(&state_folder(loaded, &prepared.sources.file), &name, &admin).await
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -300,7 +305,8 @@ fn log(log: &Log) {
         Level::Info => tracing::Level::INFO,
         Level::Debug => tracing::Level::DEBUG,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.init(),

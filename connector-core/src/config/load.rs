@@ -102,7 +102,13 @@ fn read(sources: &Sources, report: &mut ConfigReport) -> Option<Value> {
         Err(error) => {
             // The error's own text may quote the line, which may hold a secret.
             let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
-            report.add("", format!("{shown} is no YAML{}; look at indentation, colons and quotes there", place.unwrap_or_default()));
+            report.add(
+                "",
+                format!(
+                    "{shown} is no YAML{}; look at indentation, colons and quotes there",
+                    place.unwrap_or_default()
+                ),
+            );
             return None;
         }
     };
@@ -138,14 +144,18 @@ fn build<C: ConnectorConfig>(
         }
         return None;
     }
-    let texts: Vec<_> = tree.get("bridges").and_then(Value::as_array).into_iter().flatten().map(Value::to_string).collect();
+    let texts: Vec<_> =
+        tree.get("bridges").and_then(Value::as_array).into_iter().flatten().map(Value::to_string).collect();
     let configuration: Configuration<C> = parse(tree, "", report)?;
     let mut bridges = vec![];
     let mut names = std::collections::BTreeSet::new();
     for (index, (bridge, text)) in configuration.bridges.into_iter().zip(texts).enumerate() {
         let path = format!("bridges[{index}]");
         if !is_name(&bridge.name) {
-            report.add(&format!("{path}.name"), "is not lower-case letters, digits and underscores (at most 40)");
+            report.add(
+                &format!("{path}.name"),
+                "is not lower-case letters, digits and underscores (at most 40)",
+            );
         }
         if !names.insert(bridge.name.clone()) {
             report.add(&format!("{path}.name"), "is the name of another bridge too");
@@ -178,11 +188,15 @@ fn connect<C: ConnectorConfig>(
     report: &mut ConfigReport,
 ) -> Option<Built> {
     let Names { cht, partner } = bridge.names;
-    let names = [cht.unwrap_or_else(|| ChtConfig::NAME.to_owned()), partner.unwrap_or_else(|| C::NAME.to_owned())];
+    let names =
+        [cht.unwrap_or_else(|| ChtConfig::NAME.to_owned()), partner.unwrap_or_else(|| C::NAME.to_owned())];
     let [cht_name, partner_name] = names;
     for (key, name) in [("cht", &cht_name), ("partner", &partner_name)] {
         if !is_name(&name.replace('-', "_")) {
-            report.add(&format!("{path}.names.{key}"), "is not lower-case letters, digits, hyphens and underscores");
+            report.add(
+                &format!("{path}.names.{key}"),
+                "is not lower-case letters, digits, hyphens and underscores",
+            );
         }
     }
     if cht_name == partner_name {
@@ -205,7 +219,13 @@ fn connect<C: ConnectorConfig>(
     })
 }
 
-fn probe<T: ConnectorConfig>(bridge: &Value, path: &str, key: &str, wiring: &Wiring, report: &mut ConfigReport) {
+fn probe<T: ConnectorConfig>(
+    bridge: &Value,
+    path: &str,
+    key: &str,
+    wiring: &Wiring,
+    report: &mut ConfigReport,
+) {
     let broken = report.problems().iter().any(|p| p.path.starts_with(path));
     let Some(value) = bridge.get(key).filter(|_| !broken) else { return };
     if let Some(config) = parse::<T>(value.clone(), path, report) {
@@ -219,7 +239,11 @@ fn parse<T: DeserializeOwned>(value: Value, path: &str, report: &mut ConfigRepor
     serde_path_to_error::deserialize(value)
         .map_err(|error| {
             let at = error.path().to_string();
-            let at = [path, at.as_str()].into_iter().filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join(".");
+            let at = [path, at.as_str()]
+                .into_iter()
+                .filter(|p| !p.is_empty() && *p != ".")
+                .collect::<Vec<_>>()
+                .join(".");
             // The error's own text may quote a value.
             report.add(&at, "is not as the schema describes it; see the configuration reference");
         })
@@ -227,5 +251,6 @@ fn parse<T: DeserializeOwned>(value: Value, path: &str, report: &mut ConfigRepor
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    (1..=40).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }

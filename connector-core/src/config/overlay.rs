@@ -20,7 +20,10 @@ pub(super) fn put(tree: &mut Value, steps: &[&str], text: &str, origin: &str, re
             Value::Array(items) => {
                 let index = step.parse::<usize>().ok().filter(|i| *i <= items.len());
                 let Some(index) = index else {
-                    report.add(&steps.join("."), format!("{origin}: `{step}` is no place in this list, nor the next one"));
+                    report.add(
+                        &steps.join("."),
+                        format!("{origin}: `{step}` is no place in this list, nor the next one"),
+                    );
                     return;
                 };
                 if index == items.len() {
@@ -30,13 +33,20 @@ pub(super) fn put(tree: &mut Value, steps: &[&str], text: &str, origin: &str, re
             }
             other => {
                 if !other.is_object() {
-                    *other = if *step == "0" { Value::Array(vec![Value::Null]) } else { Value::Object(Map::new()) };
+                    *other = if *step == "0" {
+                        Value::Array(vec![Value::Null])
+                    } else {
+                        Value::Object(Map::new())
+                    };
                 }
                 match other {
                     Value::Array(items) => items.first_mut(),
                     Value::Object(map) => {
                         let known = map.keys().find(|k| k.eq_ignore_ascii_case(step)).cloned();
-                        Some(map.entry(known.unwrap_or_else(|| step.to_ascii_lowercase())).or_insert(Value::Null))
+                        Some(
+                            map.entry(known.unwrap_or_else(|| step.to_ascii_lowercase()))
+                                .or_insert(Value::Null),
+                        )
                     }
                     _ => None,
                 }

@@ -23,7 +23,13 @@ pub fn reference_markdown<C: ConnectorConfig>() -> String {
 
 fn rows(root: &Value, schema: &Value, path: &str, depth: usize, out: &mut String) {
     let defaults = schema.get("default");
-    let required: Vec<_> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<_> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let target = section(root, property);
@@ -35,7 +41,11 @@ fn rows(root: &Value, schema: &Value, path: &str, depth: usize, out: &mut String
             None if required.contains(&name.as_str()) => "required".to_owned(),
             None => String::new(),
         };
-        let text = property.get("description").or_else(|| target.get("description")).and_then(Value::as_str).unwrap_or_default();
+        let text = property
+            .get("description")
+            .or_else(|| target.get("description"))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let text = text.replace('\n', " ").replace('|', "\\|");
         let is = expected(root, deref(root, property)).replace('|', "\\|");
         let _ = writeln!(out, "| `{at}` | {is} | {default} | {text} |");

@@ -76,9 +76,11 @@ pub(super) fn resolve(
             return Err("`${` without `}`; write `${NAME}`".to_owned());
         };
         out.push_str(before);
-        out.push_str(&variable(name).ok_or_else(|| match name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            true => format!("environment variable {name} is not set"),
-            false => "what stands in `${}` is no name of an environment variable".to_owned(),
+        out.push_str(&variable(name).ok_or_else(|| {
+            match name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                true => format!("environment variable {name} is not set"),
+                false => "what stands in `${}` is no name of an environment variable".to_owned(),
+            }
         })?);
         rest = behind;
     }

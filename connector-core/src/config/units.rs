@@ -61,7 +61,9 @@ impl fmt::Display for Period {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(s, _)| self.0 > 0 && self.0.is_multiple_of(1 << s));
+        let fits = [(30, "GiB"), (20, "MiB"), (10, "KiB")]
+            .into_iter()
+            .find(|(s, _)| self.0 > 0 && self.0.is_multiple_of(1 << s));
         let (shift, unit) = fits.unwrap_or((0, "B"));
         write!(f, "{}{unit}", self.0 >> shift)
     }
@@ -117,7 +119,9 @@ mod tests {
 
     #[test]
     fn a_time_needs_its_unit() {
-        for (text, millis) in [("5s", 5_000), ("500ms", 500), ("2m 30s", 150_000), ("1h", 3_600_000), ("30d", 2_592_000_000)] {
+        for (text, millis) in
+            [("5s", 5_000), ("500ms", 500), ("2m 30s", 150_000), ("1h", 3_600_000), ("30d", 2_592_000_000)]
+        {
             assert_eq!(Period::parse(text).unwrap().0.as_millis(), millis, "{text}");
             assert_eq!(Period::parse(&Period::parse(text).unwrap().to_string()), Period::parse(text));
         }

@@ -42,14 +42,20 @@ impl<'a> Walk<'a> {
                     Ok(resolved) => *text = resolved,
                     Err(why) => self.report.add(path, why),
                 },
-                Format::Period if Period::parse(text).is_none() => self.report.add(path, format!("`{text}` is not {}", units::PERIOD)),
-                Format::Size if Size::parse(text).is_none() => self.report.add(path, format!("`{text}` is not {}", units::SIZE)),
+                Format::Period if Period::parse(text).is_none() => {
+                    self.report.add(path, format!("`{text}` is not {}", units::PERIOD))
+                }
+                Format::Size if Size::parse(text).is_none() => {
+                    self.report.add(path, format!("`{text}` is not {}", units::SIZE))
+                }
                 Format::Period | Format::Size => {}
             }
             return;
         }
         if !accepts(schema, value) {
-            return self.report.add(path, format!("expected {}, found {}", expected(self.root, schema), kind(value)));
+            return self
+                .report
+                .add(path, format!("expected {}, found {}", expected(self.root, schema), kind(value)));
         }
         match value {
             Value::Object(map) => self.object(path, schema, map),
@@ -76,7 +82,9 @@ impl<'a> Walk<'a> {
             let option = deref(root, option);
             accepts(option, value)
                 && match (value.as_object(), option.get("required").and_then(Value::as_array)) {
-                    (Some(map), Some(required)) => required.iter().all(|r| r.as_str().is_some_and(|r| map.contains_key(r))),
+                    (Some(map), Some(required)) => {
+                        required.iter().all(|r| r.as_str().is_some_and(|r| map.contains_key(r)))
+                    }
                     _ => true,
                 }
         };
@@ -111,10 +119,13 @@ impl<'a> Walk<'a> {
                 (None, _) => untyped(value),
             }
         }
-        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for name in
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             if !map.contains_key(name) {
                 let property = properties.and_then(|p| p.get(name));
-                let text = property.and_then(|p| p.get("description")).and_then(Value::as_str).unwrap_or_default();
+                let text =
+                    property.and_then(|p| p.get("description")).and_then(Value::as_str).unwrap_or_default();
                 let first = text.lines().next().unwrap_or_default();
                 self.report.add(&join(path, name), format!("is missing. {first}").trim_end());
             }
@@ -157,7 +168,9 @@ fn bound(schema: &Value, key: &str) -> Option<f64> {
 }
 
 pub(super) fn deref<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
-    while let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.strip_prefix('#')?)) {
+    while let Some(target) =
+        schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.strip_prefix('#')?))
+    {
         schema = target;
     }
     schema
@@ -205,9 +218,12 @@ pub(super) fn expected(root: &Value, schema: &Value) -> String {
         (Some(Format::Period), _) => units::PERIOD.to_owned(),
         (Some(Format::Size), _) => units::SIZE.to_owned(),
         (None, Some(Value::String(name))) => in_words(name, schema),
-        (None, Some(Value::Array(names))) => {
-            names.iter().filter_map(Value::as_str).map(|n| in_words(n, schema)).collect::<Vec<_>>().join(" or ")
-        }
+        (None, Some(Value::Array(names))) => names
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|n| in_words(n, schema))
+            .collect::<Vec<_>>()
+            .join(" or "),
         (None, _) => "anything".to_owned(),
     }
 }

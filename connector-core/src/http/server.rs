@@ -140,7 +140,8 @@ async fn entrance(
         let rest = path.strip_prefix('/')?.strip_prefix(bridge.name.as_str())?.to_owned();
         [Side::Partner, Side::Cht].into_iter().find_map(|side| {
             let endpoints = bridge.system(side).connector.endpoints();
-            let endpoint = endpoints.into_iter().find(|e| e.path == rest && e.method == head.method.as_str())?;
+            let endpoint =
+                endpoints.into_iter().find(|e| e.path == rest && e.method == head.method.as_str())?;
             Some((bridge.clone(), side, endpoint, rest.clone()))
         })
     });
@@ -157,7 +158,8 @@ async fn entrance(
         let wait = [(header::RETRY_AFTER, "5")];
         return (StatusCode::SERVICE_UNAVAILABLE, wait, Body::from("too much is under way")).into_response();
     }
-    let headers = head.headers.iter().filter_map(|(k, v)| Some((k.to_string(), v.to_str().ok()?.to_owned()))).collect();
+    let headers =
+        head.headers.iter().filter_map(|(k, v)| Some((k.to_string(), v.to_str().ok()?.to_owned()))).collect();
     let deliveries = match (endpoint.accept)(&Request { path: rest, headers, body }) {
         Ok(deliveries) => deliveries,
         Err(reject) => return answer(StatusCode::BAD_REQUEST, &reject.reason),
@@ -192,7 +194,9 @@ fn allowed(endpoint: &Endpoint, headers: &HeaderMap, body: &[u8], from: SocketAd
             let at: i64 = text("x-timestamp").parse().unwrap_or(0);
             let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0));
             let fresh = (now - at).unsigned_abs() <= tolerance.as_secs();
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else { return false };
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else {
+                return false;
+            };
             mac.update(format!("{at}.").as_bytes());
             mac.update(body);
             let expected = crate::outbox::hex(&mac.finalize().into_bytes());

@@ -129,7 +129,13 @@ impl Transaction for Accept {
 impl Accept {
     /// A record enters unless it equals the last one accepted of its id. One read while another reading of it was
     /// accepted is older or newer, nobody knows: it is fetched.
-    async fn take_in(&self, tx: &mut Tx<'_>, item: &Item, tick: i64, seq: &mut i64) -> Result<bool, StoreError> {
+    async fn take_in(
+        &self,
+        tx: &mut Tx<'_>,
+        item: &Item,
+        tick: i64,
+        seq: &mut i64,
+    ) -> Result<bool, StoreError> {
         if let Some(delivery) = &item.delivery {
             let fresh = tx
                 .exec(
@@ -142,8 +148,7 @@ impl Accept {
             }
         }
         let record = Keys(tx.crypt()).record(&item.id);
-        let seen =
-            tx.row("SELECT digest, read_at FROM seen WHERE record = ?1", &[(&record).into()]).await?;
+        let seen = tx.row("SELECT digest, read_at FROM seen WHERE record = ?1", &[(&record).into()]).await?;
         let (last, read_at) = match &seen {
             Some(r) => (Some(r.key(0)?), r.int(1)?),
             None => (None, 0),
@@ -155,7 +160,8 @@ impl Accept {
         if let Some(asked) = item.asked {
             answer(tx, &item.id, asked).await?;
         }
-        let whole = self.feed.as_ref().and_then(|f| Some((f.whole?, f.from.as_ref().map_or(f.to.pass, |c| c.pass))));
+        let whole =
+            self.feed.as_ref().and_then(|f| Some((f.whole?, f.from.as_ref().map_or(f.to.pass, |c| c.pass))));
         let changed = last != Some(item.digest);
         match (whole, changed && last.is_none()) {
             (Some((feed, pass)), true) => {
@@ -267,7 +273,8 @@ impl Accept {
             )
             .await?;
         }
-        let position = feed.to.position.as_ref().map(|p| tx.crypt().seal_json("cursor.position", p)).transpose()?;
+        let position =
+            feed.to.position.as_ref().map(|p| tx.crypt().seal_json("cursor.position", p)).transpose()?;
         tx.exec(
             "INSERT INTO cursor (feed, position, pass, due, moved) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (feed) DO \
              UPDATE SET position = excluded.position, pass = excluded.pass, due = excluded.due, moved = excluded.moved",

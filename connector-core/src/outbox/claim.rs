@@ -158,13 +158,17 @@ impl Transaction for Claim {
             let Some(row) = row else { continue };
             let state = State::from_stored(row.int(0)?)?;
             let moved = row.int(1)? != *plan && self.rules.hold(Rule::PlanNumbers);
-            if moved || row.int(2)? != self.owner || !matches!(state, State::Queued | State::Planned | State::Unknown) {
+            if moved
+                || row.int(2)? != self.owner
+                || !matches!(state, State::Queued | State::Planned | State::Unknown)
+            {
                 continue;
             }
             let names: Vec<Key> = row.blob(5)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
             let at = At { seq: *seq, source, person: row.key(3)?, lane: row.key(4)?, names };
             if self.decide(tx, &at, decision).await? {
-                let attempt = u32::try_from(row.int(6)?).map_err(|_| StoreError::Damaged("outbox: attempt"))? + 1;
+                let attempt =
+                    u32::try_from(row.int(6)?).map_err(|_| StoreError::Damaged("outbox: attempt"))? + 1;
                 let first_sent = match row.int(7)? {
                     0 => tx.now(),
                     t => t,
@@ -244,9 +248,13 @@ impl Claim {
                 Ok(false)
             }
             Decision::Wait(records) => self.wait(tx, at, records).await,
-            Decision::Review { kind, other, evidence } => self.review(tx, at, kind, other.as_ref(), evidence).await,
+            Decision::Review { kind, other, evidence } => {
+                self.review(tx, at, kind, other.as_ref(), evidence).await
+            }
             Decision::Later { after, failed } => self.later(tx, at.seq, *after, *failed).await,
-            Decision::Renew { change, exclusive, read_at } => self.renew(tx, at, change, exclusive, *read_at).await,
+            Decision::Renew { change, exclusive, read_at } => {
+                self.renew(tx, at, change, exclusive, *read_at).await
+            }
             Decision::Absent => {
                 tx.exec(
                     "UPDATE outbox SET state = 1, maybe = 0, owner = 0, until = 0, not_before = 0 WHERE seq = ?1",
@@ -264,7 +272,13 @@ impl Claim {
         }
     }
 
-    async fn mark_sent(&self, tx: &mut Tx<'_>, seq: i64, attempt: u32, first_sent: i64) -> Result<(), StoreError> {
+    async fn mark_sent(
+        &self,
+        tx: &mut Tx<'_>,
+        seq: i64,
+        attempt: u32,
+        first_sent: i64,
+    ) -> Result<(), StoreError> {
         let tick = tx.tick().await?;
         tx.exec(
             "UPDATE outbox SET state = 2, attempt = ?2, first_sent = ?3, until = ?4, \
@@ -276,7 +290,12 @@ impl Claim {
     }
 
     /// Makes the link that the decision rests on; false if the row went elsewhere because it cannot be made now.
-    async fn linked(&self, tx: &mut Tx<'_>, at: &At<'_>, to: Option<&(RecordId, Relation)>) -> Result<bool, StoreError> {
+    async fn linked(
+        &self,
+        tx: &mut Tx<'_>,
+        at: &At<'_>,
+        to: Option<&(RecordId, Relation)>,
+    ) -> Result<bool, StoreError> {
         let Some((id, relation)) = to else { return Ok(true) };
         match link(tx, at.source, id, *relation, at.seq, self.rules).await? {
             Link::Made => Ok(true),
@@ -301,7 +320,14 @@ impl Claim {
         }
         for conflict in ask {
             let kind = if conflict.policy == NOT_HELD { NOT_HELD } else { "field" };
-            open_review(tx, None, kind, None, &serde_json::json!({ "record": at.source, "conflict": conflict })).await?;
+            open_review(
+                tx,
+                None,
+                kind,
+                None,
+                &serde_json::json!({ "record": at.source, "conflict": conflict }),
+            )
+            .await?;
         }
         Ok(())
     }
@@ -320,7 +346,11 @@ impl Claim {
                 ask(tx, record, tick).await?;
             }
         }
-        tx.exec("UPDATE outbox SET state = 4, owner = 0, until = 0, head = 0 WHERE seq = ?1", &[at.seq.into()]).await?;
+        tx.exec(
+            "UPDATE outbox SET state = 4, owner = 0, until = 0, head = 0 WHERE seq = ?1",
+            &[at.seq.into()],
+        )
+        .await?;
         promote(tx, &at.lane, self.rules).await?;
         Ok(false)
     }
@@ -389,7 +419,13 @@ impl Claim {
 }
 
 /// Makes a row a dead letter and lets the lane go on.
-pub(super) async fn bury(tx: &mut Tx<'_>, seq: i64, lane: &Key, reason: &str, rules: Rules) -> Result<(), StoreError> {
+pub(super) async fn bury(
+    tx: &mut Tx<'_>,
+    seq: i64,
+    lane: &Key,
+    reason: &str,
+    rules: Rules,
+) -> Result<(), StoreError> {
     tx.exec(
         "UPDATE outbox SET state = 6, reason = ?2, head = 0, owner = 0, until = 0 WHERE seq = ?1",
         &[seq.into(), reason.into()],

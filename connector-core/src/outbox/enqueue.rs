@@ -94,7 +94,8 @@ pub(super) async fn enqueue(
                 }
             }
             for row in over.into_iter().filter_map(|i| rows.get(i)) {
-                let names: Vec<Key> = row.blob(3)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
+                let names: Vec<Key> =
+                    row.blob(3)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
                 let seq = row.int(0)?;
                 tx.exec(
                     "UPDATE review SET decided = ?2, verdict = 'superseded' WHERE seq = ?1 AND decided IS NULL",
@@ -105,7 +106,8 @@ pub(super) async fn enqueue(
             }
             if let Some(older) = place.and_then(|i| rows.get(i)) {
                 let (seq, old_lane) = (older.int(0)?, older.key(2)?);
-                let held: Vec<Key> = older.blob(3)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
+                let held: Vec<Key> =
+                    older.blob(3)?.chunks_exact(16).filter_map(|c| c.try_into().ok()).collect();
                 free_names(tx, seq, &held).await?;
                 let state = if older.int(1)? == 5 { 5 } else { 0 };
                 tx.exec("DELETE FROM need WHERE seq = ?1", &[seq.into()]).await?;

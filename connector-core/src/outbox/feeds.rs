@@ -34,7 +34,10 @@ impl Transaction for LoadCursor {
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
         let tick = present_tick(tx).await?;
         let row = tx
-            .row("SELECT position, pass, due, moved FROM cursor WHERE feed = ?1", &[self.feed.as_str().into()])
+            .row(
+                "SELECT position, pass, due, moved FROM cursor WHERE feed = ?1",
+                &[self.feed.as_str().into()],
+            )
             .await?;
         let Some(row) = row else { return Ok((None, tick)) };
         let position = row.opt_blob(0)?.map(|p| tx.crypt().open_json("cursor.position", p)).transpose()?;

@@ -102,12 +102,14 @@ impl Transaction for ProbeDue {
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
         let now = tx.now();
-        let row = tx.row("SELECT probe, pause FROM halt WHERE system = ?1", &[self.system.as_str().into()]).await?;
+        let row =
+            tx.row("SELECT probe, pause FROM halt WHERE system = ?1", &[self.system.as_str().into()]).await?;
         let Some(row) = row else { return Ok(false) };
         if row.int(0)? > now {
             return Ok(false);
         }
-        let pause = if self.rules.hold(Rule::SlowProbe) { (row.int(1)? * 2).min(LONGEST) } else { row.int(1)? };
+        let pause =
+            if self.rules.hold(Rule::SlowProbe) { (row.int(1)? * 2).min(LONGEST) } else { row.int(1)? };
         tx.exec(
             "UPDATE halt SET probe = ?2, pause = ?3 WHERE system = ?1",
             &[self.system.as_str().into(), (now + pause).into(), pause.into()],

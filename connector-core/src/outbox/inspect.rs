@@ -50,9 +50,16 @@ impl Transaction for Totals {
                 oldest: r.int(3)?,
             });
         }
-        let unread = tx.rows("SELECT system, COUNT(*), MIN(at) FROM unreadable GROUP BY system ORDER BY system", &[]).await?;
+        let unread = tx
+            .rows("SELECT system, COUNT(*), MIN(at) FROM unreadable GROUP BY system ORDER BY system", &[])
+            .await?;
         for r in &unread {
-            out.push(Counts { target: r.text(0)?.to_owned(), state: "unreadable", rows: r.int(1)?, oldest: r.int(2)? });
+            out.push(Counts {
+                target: r.text(0)?.to_owned(),
+                state: "unreadable",
+                rows: r.int(1)?,
+                oldest: r.int(2)?,
+            });
         }
         Ok(out)
     }
@@ -149,7 +156,11 @@ impl Transaction for Replay {
         let Some(row) = row else { return Ok(false) };
         if let Some(change) = &self.change {
             let sealed = tx.crypt().seal_json("outbox.change", change)?;
-            tx.exec("UPDATE outbox SET change = ?2 WHERE seq = ?1", &[self.seq.into(), sealed.as_slice().into()]).await?;
+            tx.exec(
+                "UPDATE outbox SET change = ?2 WHERE seq = ?1",
+                &[self.seq.into(), sealed.as_slice().into()],
+            )
+            .await?;
         }
         let state = if row.int(0)? != 0 { State::Unknown } else { State::Queued };
         tx.exec(
@@ -256,7 +267,10 @@ impl Transaction for Resolve {
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
         let entry = tx
-            .row("SELECT seq, kind, pair, evidence FROM review WHERE id = ?1 AND decided IS NULL", &[self.id.into()])
+            .row(
+                "SELECT seq, kind, pair, evidence FROM review WHERE id = ?1 AND decided IS NULL",
+                &[self.id.into()],
+            )
             .await?;
         let Some(entry) = entry else { return Ok(false) };
         let accept = self.verdict == Verdict::Accept;
@@ -334,8 +348,11 @@ impl Resolve {
     /// The side that stands is the one that has moved; both are read again.
     async fn field(&self, tx: &mut Tx<'_>, evidence: &Value, accept: bool) -> Result<(), StoreError> {
         let parse = |v: &Value| serde_json::from_value::<RecordId>(v.clone()).ok();
-        let conflict = evidence.get("conflict").and_then(|c| serde_json::from_value::<Conflict>(c.clone()).ok());
-        let (Some(record), Some(conflict)) = (evidence.get("record").and_then(parse), conflict) else { return Ok(()) };
+        let conflict =
+            evidence.get("conflict").and_then(|c| serde_json::from_value::<Conflict>(c.clone()).ok());
+        let (Some(record), Some(conflict)) = (evidence.get("record").and_then(parse), conflict) else {
+            return Ok(());
+        };
         let key = Keys(tx.crypt()).record(&record);
         let all = ends(tx, &key).await?;
         let tick = tx.tick().await?;
@@ -376,7 +393,9 @@ impl Transaction for Purge {
         n += tx.exec("DELETE FROM delivery WHERE at < ?1", &[self.attempts_before.into()]).await?;
         n += tx.exec("DELETE FROM review WHERE decided < ?1", &[self.bodies_before.into()]).await?;
         n += tx.exec("DELETE FROM conflict WHERE at < ?1", &[self.bodies_before.into()]).await?;
-        n += tx.exec("DELETE FROM outbox WHERE state = 6 AND created < ?1", &[self.bodies_before.into()]).await?;
+        n += tx
+            .exec("DELETE FROM outbox WHERE state = 6 AND created < ?1", &[self.bodies_before.into()])
+            .await?;
         n += tx.exec("DELETE FROM unreadable WHERE at < ?1", &[self.bodies_before.into()]).await?;
         Ok(n)
     }

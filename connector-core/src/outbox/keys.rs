@@ -58,7 +58,8 @@ impl Keys<'_> {
 /// of its row, so that A, B, A are three edits.
 pub fn effect_key(target: &str, destination: &str, change: &Change) -> String {
     let s = &change.source;
-    let base = format!("{target}/{destination}/{}/{}/{}/{}", change.body.flow().as_str(), s.system, s.kind, s.id);
+    let base =
+        format!("{target}/{destination}/{}/{}/{}/{}", change.body.flow().as_str(), s.system, s.kind, s.id);
     match &change.effect {
         Effect::Once(name) => format!("{base}/{name}"),
         Effect::State => base,

@@ -22,8 +22,11 @@ pub(super) async fn promote(tx: &mut Tx<'_>, lane: &Key, rules: Rules) -> Result
     let sql = if rules.hold(Rule::WaitingStepsAside) { STANDING } else { STANDING_AND_WAITING };
     let Some(first) = tx.row(sql, &[lane.into()]).await? else { return Ok(()) };
     let (seq, head) = (first.int(0)?, first.int(1)? != 0);
-    tx.exec("UPDATE outbox SET head = 0 WHERE lane = ?1 AND head = 1 AND seq <> ?2", &[lane.into(), seq.into()])
-        .await?;
+    tx.exec(
+        "UPDATE outbox SET head = 0 WHERE lane = ?1 AND head = 1 AND seq <> ?2",
+        &[lane.into(), seq.into()],
+    )
+    .await?;
     if !head {
         tx.exec("UPDATE outbox SET head = 1 WHERE seq = ?1", &[seq.into()]).await?;
         tx.notify();
@@ -85,7 +88,9 @@ pub(super) async fn plan_again(tx: &mut Tx<'_>, lane: &Key, but: i64) -> Result<
 
 /// Puts the rows of a person into the lanes of another key of the same person.
 pub(super) async fn rekey(tx: &mut Tx<'_>, from: &Key, to: &Key, rules: Rules) -> Result<(), StoreError> {
-    let rows = tx.rows("SELECT seq, target, destination, lane FROM outbox WHERE person = ?1", &[from.into()]).await?;
+    let rows = tx
+        .rows("SELECT seq, target, destination, lane FROM outbox WHERE person = ?1", &[from.into()])
+        .await?;
     let mut lanes = Vec::new();
     for r in &rows {
         let lane = Keys(tx.crypt()).lane(r.text(1)?, r.text(2)?, to);

@@ -159,7 +159,8 @@ pub(super) async fn link(
     }
     for from in [pa, pb] {
         if from != person {
-            tx.exec("UPDATE link SET person = ?2 WHERE person = ?1", &[(&from).into(), (&person).into()]).await?;
+            tx.exec("UPDATE link SET person = ?2 WHERE person = ?1", &[(&from).into(), (&person).into()])
+                .await?;
             rekey(tx, &from, &person, rules).await?;
         }
     }

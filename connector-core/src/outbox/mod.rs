@@ -25,11 +25,13 @@ pub use claim::{Claim, Claimed, Decision, NO_ANSWER, NOT_HELD, Planned};
 pub use enqueue::NewRow;
 pub use feeds::{Cursor, DueRefresh, LoadCursor, SeenDigests, Tick};
 pub use halt::{EndHalt, Halt, Halted, ListHalted, ProbeDue};
-pub use inspect::{Counts, DeadLetter, Forget, ListDead, ListReviews, Purge, Replay, Resolve, ReviewEntry, Totals, Verdict};
+pub use inspect::{
+    Counts, DeadLetter, Forget, ListDead, ListReviews, Purge, Replay, Resolve, ReviewEntry, Totals, Verdict,
+};
 pub use keys::{Key, Keys, effect_key, hex};
 pub use links::{Base, Ends, Link, LinkEnd, Links, Relation};
 pub use people::{Conflict, Conflicts, Decisions, NewerEdit, OpenCreates};
 pub use recover::Recover;
 pub use row::{Notes, Row, State};
-pub use settle::{Settle, Settled, SettleItem};
+pub use settle::{Settle, SettleItem, Settled};
 pub use take::Take;

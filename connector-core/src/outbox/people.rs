@@ -111,11 +111,18 @@ pub struct Conflict {
 
 impl std::fmt::Debug for Conflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conflict").field("field", &self.field).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Conflict")
+            .field("field", &self.field)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }
 
-pub(super) async fn keep_conflict(tx: &mut Tx<'_>, record: &Key, conflict: &Conflict) -> Result<(), StoreError> {
+pub(super) async fn keep_conflict(
+    tx: &mut Tx<'_>,
+    record: &Key,
+    conflict: &Conflict,
+) -> Result<(), StoreError> {
     let body = tx.crypt().seal_json("conflict.body", conflict)?;
     let id = super::enqueue::numbers(tx, 1).await?;
     tx.exec(

@@ -81,8 +81,9 @@ impl Transaction for Settle {
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Settled, StoreError> {
         let mut out = Settled::default();
         for item in &self.items {
-            let row =
-                tx.row("SELECT state, owner, attempt FROM outbox WHERE seq = ?1", &[item.row.seq.into()]).await?;
+            let row = tx
+                .row("SELECT state, owner, attempt FROM outbox WHERE seq = ?1", &[item.row.seq.into()])
+                .await?;
             let Some(row) = row else { continue };
             let expected = if item.confirmed { State::Unknown } else { State::Sent };
             let ours = row.int(1)? == self.owner
@@ -183,7 +184,8 @@ impl Settle {
             )
             .await?;
             free_names(tx, seq, &item.row.names).await?;
-            let evidence = serde_json::json!({ "record": item.change.source, "other": item.planned.counterpart });
+            let evidence =
+                serde_json::json!({ "record": item.change.source, "other": item.planned.counterpart });
             return open_review(tx, Some(seq), "target-differs", None, &evidence).await;
         }
         tx.exec(
@@ -195,7 +197,12 @@ impl Settle {
         Ok(())
     }
 
-    async fn done(&self, tx: &mut Tx<'_>, item: &SettleItem, id: Option<&RecordId>) -> Result<(), StoreError> {
+    async fn done(
+        &self,
+        tx: &mut Tx<'_>,
+        item: &SettleItem,
+        id: Option<&RecordId>,
+    ) -> Result<(), StoreError> {
         let row = &item.row;
         let source = &item.change.source;
         if let Some(once) = &row.once {
@@ -220,14 +227,23 @@ impl Settle {
             match link(tx, source, counterpart, Relation::Rule, row.seq, self.rules).await? {
                 Link::Made => {
                     let theirs = item.there.clone().unwrap_or_default();
-                    rebase(tx, source, counterpart, &item.planned.source_fields, &item.planned.wrote, &theirs, item.planned.counterpart.is_none())
-                        .await?;
+                    rebase(
+                        tx,
+                        source,
+                        counterpart,
+                        &item.planned.source_fields,
+                        &item.planned.wrote,
+                        &theirs,
+                        item.planned.counterpart.is_none(),
+                    )
+                    .await?;
                 }
                 // The write is done; what it means for the pair is for a person to see.
                 Link::Taken(other) => {
                     let keys = Keys(tx.crypt());
                     let pair = keys.pair(&row.source, &keys.record(&other));
-                    let evidence = serde_json::json!({ "record": source, "other": other, "counterpart": counterpart });
+                    let evidence =
+                        serde_json::json!({ "record": source, "other": other, "counterpart": counterpart });
                     open_review(tx, None, "possible-duplicate", Some(&pair), &evidence).await?;
                 }
                 Link::Busy => {

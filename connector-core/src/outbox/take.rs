@@ -48,7 +48,8 @@ impl Transaction for Take {
             let row = Row::read(r)?;
             // An unanswered attempt is asked about whoever else is on the way.
             let free = row.state == State::Unknown
-                || (!self.rules.hold(Rule::OneDirection) || !open_elsewhere(tx, &row.person, &row.lane).await?)
+                || (!self.rules.hold(Rule::OneDirection)
+                    || !open_elsewhere(tx, &row.person, &row.lane).await?)
                     && (!self.rules.hold(Rule::LookUpAtTurn) || take_names(tx, row.seq, &row.names).await?);
             if free {
                 tx.exec(

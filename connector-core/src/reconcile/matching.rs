@@ -42,9 +42,11 @@ pub fn identify(source: &RecordId, person: &Patient, candidates: &[Candidate]) -
         if c.change.as_ref().and_then(|ch| ch.same_as.as_ref()) == Some(source) {
             return Match::Same(c.id.clone());
         }
-        let claimed_by_another = c.change.as_ref().and_then(|ch| ch.same_as.as_ref()).is_some_and(|s| {
-            s.system == source.system && s != source
-        });
+        let claimed_by_another = c
+            .change
+            .as_ref()
+            .and_then(|ch| ch.same_as.as_ref())
+            .is_some_and(|s| s.system == source.system && s != source);
         if c.verdict.as_deref() == Some("different") || claimed_by_another && !shares_identifier(person, c) {
             continue;
         }
@@ -103,7 +105,16 @@ fn reasons(a: &Patient, b: &Patient) -> BTreeMap<String, &'static str> {
         .iter()
         .filter_map(|(f, v)| {
             let w = b.get(f)?;
-            Some((f.clone(), if v == w { "equal" } else if adopts(f, v, w) { "alike" } else { "differs" }))
+            Some((
+                f.clone(),
+                if v == w {
+                    "equal"
+                } else if adopts(f, v, w) {
+                    "alike"
+                } else {
+                    "differs"
+                },
+            ))
         })
         .collect()
 }
@@ -125,9 +136,11 @@ mod tests {
     #[test]
     fn one_identifier_links_unless_the_rest_contradicts() {
         let (source, ann) = (RecordId::person("cht", "1"), Patient::with(ANN));
-        let hit = candidate("x", &[("name", "ANN ACHIENG"), ("sex", "female"), ("identifier.nid", "a1")], None);
+        let hit =
+            candidate("x", &[("name", "ANN ACHIENG"), ("sex", "female"), ("identifier.nid", "a1")], None);
         assert_eq!(identify(&source, &ann, std::slice::from_ref(&hit)), Match::Same(hit.id.clone()));
-        let other = candidate("y", &[("name", "Ann Achieng"), ("sex", "male"), ("identifier.nid", "A1")], None);
+        let other =
+            candidate("y", &[("name", "Ann Achieng"), ("sex", "male"), ("identifier.nid", "A1")], None);
         assert!(matches!(identify(&source, &ann, &[other]), Match::Unsure(..)));
         let twice = candidate("z", &ANN, None);
         assert!(matches!(identify(&source, &ann, &[hit, twice]), Match::Unsure(..)));

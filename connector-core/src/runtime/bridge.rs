@@ -215,9 +215,14 @@ impl Bridge {
 
     pub(super) async fn halt(&self, system: &System, why: &str) -> Result<(), StoreError> {
         system.set_halted(true);
-        tracing::error!(system = system.name, why, "system halted: credentials or rights, or an outage that looks so; it is probed until it answers well");
+        tracing::error!(
+            system = system.name,
+            why,
+            "system halted: credentials or rights, or an outage that looks so; it is probed until it answers well"
+        );
         let probe = millis(system.capabilities.probe).max(1);
-        self.tx(Halt { system: system.name.clone(), why: why.to_owned(), probe, rules: self.options.rules }).await
+        self.tx(Halt { system: system.name.clone(), why: why.to_owned(), probe, rules: self.options.rules })
+            .await
     }
 
     /// The changes that a record stands for, addressed to the destinations that want them. Pure.

@@ -119,7 +119,10 @@ impl Bridge {
     async fn confirm(&self, side: Side, opened: &Opened, planned: Planned) -> Plan {
         let (system, row) = (self.system(side), &opened.row);
         let quiet = millis(system.capabilities.quiet);
-        let later = Plan::Decided(Decision::Later { after: quiet.max(pause(row.tries, row.seq, None)), failed: true });
+        let later = Plan::Decided(Decision::Later {
+            after: quiet.max(pause(row.tries, row.seq, None)),
+            failed: true,
+        });
         let Ok(notes) = row.notes(self.store.crypt()) else { return later };
         let within = millis(planned.command.within);
         let task = Task {
@@ -133,11 +136,13 @@ impl Bridge {
             Ok(Confirmed::Applied(receipt)) => Plan::Confirmed(Outcome::Done(receipt)),
             Ok(Confirmed::Step(name, note)) => Plan::Confirmed(Outcome::Step(name, note)),
             Ok(Confirmed::Absent) => Plan::Decided(Decision::Absent),
-            Ok(Confirmed::Unclear) if self.clock.now() - row.first_sent > within => Plan::Decided(Decision::Review {
-                kind: NO_ANSWER.into(),
-                other: None,
-                evidence: unanswered(row),
-            }),
+            Ok(Confirmed::Unclear) if self.clock.now() - row.first_sent > within => {
+                Plan::Decided(Decision::Review {
+                    kind: NO_ANSWER.into(),
+                    other: None,
+                    evidence: unanswered(row),
+                })
+            }
             Ok(Confirmed::Unclear) => later,
             Err(fault) => {
                 if matches!(fault, Fault::Halt(_)) {
@@ -250,7 +255,10 @@ impl Bridge {
                 .collect();
             let work = AssertUnwindSafe(before(deadline, system.connector.deliver(&tasks))).catch_unwind();
             let mut outcomes = work.await.unwrap_or_else(|_| {
-                tracing::error!(system = system.name, "the connector panicked while sending; its attempts are unknown");
+                tracing::error!(
+                    system = system.name,
+                    "the connector panicked while sending; its attempts are unknown"
+                );
                 vec![]
             });
             outcomes.resize(size, Outcome::Unknown);
@@ -322,13 +330,19 @@ impl Bridge {
             match &item.outcome {
                 Outcome::Done(_) | Outcome::Step(..) => {}
                 Outcome::Rejected(reject) => tracing::warn!(
-                    flow = item.change.body.flow().as_str(), source_id = crate::outbox::hex(&item.row.source),
-                    attempt = item.attempt, error = reject.reason, "rejected: now a dead letter"
+                    flow = item.change.body.flow().as_str(),
+                    source_id = crate::outbox::hex(&item.row.source),
+                    attempt = item.attempt,
+                    error = reject.reason,
+                    "rejected: now a dead letter"
                 ),
                 Outcome::Halt(why) => tracing::error!(system = system.name, why, "system halted"),
                 _ => tracing::debug!(
-                    flow = item.change.body.flow().as_str(), source_id = crate::outbox::hex(&item.row.source),
-                    attempt = item.attempt, outcome = label, "not done yet"
+                    flow = item.change.body.flow().as_str(),
+                    source_id = crate::outbox::hex(&item.row.source),
+                    attempt = item.attempt,
+                    outcome = label,
+                    "not done yet"
                 ),
             }
         }
@@ -364,7 +378,8 @@ fn groups(system: &System, claimed: Vec<Claimed>, mut jobs: BTreeMap<i64, Job>) 
     let mut open: BTreeMap<(String, i64), usize> = BTreeMap::new();
     for claimed in claimed {
         let Some(job) = jobs.remove(&claimed.seq) else { continue };
-        let most = i64::try_from(system.capabilities.batch.max(1)).unwrap_or(1).min(job.opened.row.share.max(1));
+        let most =
+            i64::try_from(system.capabilities.batch.max(1)).unwrap_or(1).min(job.opened.row.share.max(1));
         let Some(group) = job.planned.command.group.clone().filter(|_| most > 1) else {
             out.push(vec![(claimed, job)]);
             continue;

@@ -64,19 +64,22 @@ impl Bridge {
                 return Ok(Polled::Read { changed: 0, more: true });
             }
         };
-        let page = match system.connector.poll(&feed.name, standing.position.as_deref(), self.options.page).await {
-            Ok(page) => page,
-            Err(fault) => return Err(self.fault(system, fault).await),
-        };
-        let number = i64::try_from(system.capabilities.feeds.iter().position(|f| f.name == feed.name).unwrap_or(0))
-            .unwrap_or(0);
+        let page =
+            match system.connector.poll(&feed.name, standing.position.as_deref(), self.options.page).await {
+                Ok(page) => page,
+                Err(fault) => return Err(self.fault(system, fault).await),
+            };
+        let number =
+            i64::try_from(system.capabilities.feeds.iter().position(|f| f.name == feed.name).unwrap_or(0))
+                .unwrap_or(0);
         let due = if page.more { now } else { self.clock.now() + millis(feed.every) };
         let ends = feed.whole && !page.more;
         let to = match ends {
             true => Cursor { position: None, pass: standing.pass + 1, due, moved: 0 },
             false => Cursor { position: Some(page.next), pass: standing.pass, due, moved: 0 },
         };
-        let moving = FeedMove { feed: name, from: standing.from, to, whole: feed.whole.then_some(number), ends };
+        let moving =
+            FeedMove { feed: name, from: standing.from, to, whole: feed.whole.then_some(number), ends };
         let (items, mut unread) = self.items(side, page.records, feed.whole, standing.pass == 0).await?;
         unread.extend(page.unreadable.into_iter().map(|u| Unread { id: u.id, reason: u.reason, body: None }));
         let changed = self.accept(Some(moving), standing.began, items, unread, page.refresh).await?;
@@ -100,7 +103,8 @@ impl Bridge {
         let seen = self.store.read(SeenDigests { records: seen }).await?;
         let (mut records, mut marks, mut answered) = (vec![], vec![], vec![]);
         for (((id, mark), record), seen) in asked.into_iter().zip(found).zip(seen) {
-            let gone = || Record { id: id.clone(), version: None, deleted: true, body: serde_json::Value::Null };
+            let gone =
+                || Record { id: id.clone(), version: None, deleted: true, body: serde_json::Value::Null };
             match record.or_else(|| seen.is_some().then(gone)) {
                 Some(record) => {
                     records.push(record);
@@ -134,7 +138,13 @@ impl Bridge {
         let began = self.store.read(Tick).await?;
         let identities: Vec<_> = deliveries
             .iter()
-            .map(|d| self.store.crypt().digest(&[b"delivery", self.system(side).name.as_bytes(), d.identity.as_bytes()]))
+            .map(|d| {
+                self.store.crypt().digest(&[
+                    b"delivery",
+                    self.system(side).name.as_bytes(),
+                    d.identity.as_bytes(),
+                ])
+            })
             .collect();
         let (mut items, unread) =
             self.items(side, deliveries.into_iter().map(|d| d.record).collect(), false, false).await?;
@@ -163,7 +173,8 @@ impl Bridge {
         };
         let (mut items, mut unread) = (Vec::with_capacity(records.len()), vec![]);
         for ((record, digest), known) in records.into_iter().zip(digests).zip(known) {
-            let rows = if note_only || known == Some(digest) { Ok(vec![]) } else { self.translate(side, &record) };
+            let rows =
+                if note_only || known == Some(digest) { Ok(vec![]) } else { self.translate(side, &record) };
             let rows = rows.unwrap_or_else(|reject| {
                 let body = serde_json::to_vec(&record.body).ok();
                 unread.push(Unread { id: record.id.clone(), reason: reject.reason, body });

@@ -11,8 +11,8 @@ use crate::change::{Body, Change, Effect, Patient, Record, RecordId, field};
 use crate::clock::millis;
 use crate::connector::{Command, Known, Reject};
 use crate::outbox::{
-    Base, Conflict, Decision, Decisions, Ends as LinkEnds, Key, Links, NOT_HELD, NewerEdit, OpenCreates, Planned,
-    Relation, Row, effect_key, hex,
+    Base, Conflict, Decision, Decisions, Ends as LinkEnds, Key, Links, NOT_HELD, NewerEdit, OpenCreates,
+    Planned, Relation, Row, effect_key, hex,
 };
 use crate::reconcile::{Candidate, Ends, Match, Merge, Side, identify, merge};
 use crate::rules::Rule;
@@ -45,7 +45,8 @@ impl From<Reject> for Stop {
 }
 
 fn fields(connector: &System, record: &Record) -> Result<(BTreeMap<String, String>, Option<Change>), Reject> {
-    let change = connector.connector.changes(record)?.into_iter().find(|c| matches!(c.body, Body::Patient(_)));
+    let change =
+        connector.connector.changes(record)?.into_iter().find(|c| matches!(c.body, Body::Patient(_)));
     let fields = match &change {
         Some(Change { body: Body::Patient(p), .. }) => p.fields.clone(),
         _ => BTreeMap::new(),
@@ -125,7 +126,8 @@ impl Bridge {
             return Ok(Decision::Agree { link: None, fields: None, conflicts: vec![], ask: vec![] });
         };
         let digest = (change.effect == Effect::State).then(|| self.sent_digest(row, &command));
-        let planned = Planned { command, wrote: BTreeMap::new(), source_fields: BTreeMap::new(), counterpart: None };
+        let planned =
+            Planned { command, wrote: BTreeMap::new(), source_fields: BTreeMap::new(), counterpart: None };
         Ok(Decision::Send {
             planned: Box::new(planned),
             creates: false,
@@ -150,7 +152,8 @@ impl Bridge {
         own: LinkEnds,
         links: &BTreeMap<RecordId, RecordId>,
     ) -> Result<Decision, Stop> {
-        let (target, source, row, change) = (self.system(side), self.other(side), &opened.row, &opened.change);
+        let (target, source, row, change) =
+            (self.system(side), self.other(side), &opened.row, &opened.change);
         let linked = own.at(&target.name).map(|e| e.id.clone());
         if let Some(gone) = &patient.gone {
             return Ok(match &linked {
@@ -171,7 +174,8 @@ impl Bridge {
         let ask = self.not_held(target, patient, &near);
         let Some(id) = counterpart else {
             if !target.capabilities.creates_people {
-                let evidence = json!({ "reason": "no counterpart was found, and the configuration creates none" });
+                let evidence =
+                    json!({ "reason": "no counterpart was found, and the configuration creates none" });
                 return Ok(Decision::Review { kind: "not-created".into(), other: None, evidence });
             }
             return self.create(target, opened, patient, links, ask);
@@ -220,7 +224,14 @@ impl Bridge {
             source_fields: patient.fields.clone(),
             counterpart: Some(id),
         };
-        Ok(Decision::Send { planned: Box::new(planned), creates: false, link, conflicts, ask: all_ask, digest: None })
+        Ok(Decision::Send {
+            planned: Box::new(planned),
+            creates: false,
+            link,
+            conflicts,
+            ask: all_ask,
+            digest: None,
+        })
     }
 
     fn create(
@@ -325,11 +336,13 @@ impl Bridge {
         let ends = self.store.read(Links { records: vec![id.clone()] }).await?;
         let taken = ends.first().and_then(|e| e.at(&self.other(side).name)).filter(|e| e.id != *source);
         match taken {
-            Some(other) if self.options.rules.hold(Rule::LinkCheck) => Err(Stop::Decided(Box::new(Decision::Review {
-                kind: "possible-duplicate".into(),
-                other: Some(other.id.clone()),
-                evidence: json!({ "counterpart": id }),
-            }))),
+            Some(other) if self.options.rules.hold(Rule::LinkCheck) => {
+                Err(Stop::Decided(Box::new(Decision::Review {
+                    kind: "possible-duplicate".into(),
+                    other: Some(other.id.clone()),
+                    evidence: json!({ "counterpart": id }),
+                })))
+            }
             _ => Ok((Some(id), relation)),
         }
     }

@@ -24,7 +24,12 @@ impl Bridge {
         let findings = system.connector.check().await;
         let bad: Vec<_> = findings.iter().filter(|f| !f.ok).collect();
         for finding in &bad {
-            tracing::warn!(system = system.name, what = finding.what, text = finding.text, "check found a problem");
+            tracing::warn!(
+                system = system.name,
+                what = finding.what,
+                text = finding.text,
+                "check found a problem"
+            );
         }
         if !bad.is_empty() {
             if !halted && bad.iter().any(|f| f.what == "login") {

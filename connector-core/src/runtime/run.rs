@@ -89,9 +89,17 @@ impl Bridge {
             self.report(self.ready(side).await.map(|_| ()));
             let system = self.system(side);
             let up = system.is_checked() && !system.is_halted();
-            metrics::gauge!("connector_system_up", "system" => system.name.clone()).set(if up { 1.0 } else { 0.0 });
+            metrics::gauge!("connector_system_up", "system" => system.name.clone()).set(if up {
+                1.0
+            } else {
+                0.0
+            });
             let open = system.pace.is_open();
-            metrics::gauge!("connector_breaker_open", "system" => system.name.clone()).set(if open { 1.0 } else { 0.0 });
+            metrics::gauge!("connector_breaker_open", "system" => system.name.clone()).set(if open {
+                1.0
+            } else {
+                0.0
+            });
             shutdown.sleep(if up { IDLE * 4 } else { IDLE }).await;
         }
     }
@@ -169,8 +177,10 @@ impl Bridge {
     async fn keep_house(self: Arc<Self>, retention: Retention, shutdown: Shutdown) {
         while !shutdown.is_stopping() {
             let before = |age: Duration| self.clock.now() - crate::clock::millis(age);
-            let purge =
-                Purge { attempts_before: before(retention.attempts), bodies_before: before(retention.bodies) };
+            let purge = Purge {
+                attempts_before: before(retention.attempts),
+                bodies_before: before(retention.bodies),
+            };
             self.report(self.store.run(purge).await.map(|_| ()).map_err(RuntimeError::from));
             self.report(self.recover(false).await.map(|_| ()).map_err(RuntimeError::from));
             self.report(self.count().await);
@@ -183,7 +193,8 @@ impl Bridge {
         let totals = self.store.read(Totals).await?;
         let mut open = 0;
         for t in &totals {
-            metrics::gauge!("connector_rows", "system" => t.target.clone(), "state" => t.state).set(as_f64(t.rows));
+            metrics::gauge!("connector_rows", "system" => t.target.clone(), "state" => t.state)
+                .set(as_f64(t.rows));
             if !matches!(t.state, "dead" | "unreadable") {
                 open += t.rows;
             }

@@ -71,7 +71,14 @@ impl World for History {
     }
 }
 
-fn check(place: &Where, name: &str, seed: u64, mishaps: f64, steps: &[Step], kill: u64) -> Result<(), TestCaseError> {
+fn check(
+    place: &Where,
+    name: &str,
+    seed: u64,
+    mishaps: f64,
+    steps: &[Step],
+    kill: u64,
+) -> Result<(), TestCaseError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let history = History::new(seed, mishaps, steps);
     let out = runtime.block_on(run(history, place, name, Disturb::Kill(kill), &Setup::default()));

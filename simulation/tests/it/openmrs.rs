@@ -27,7 +27,8 @@ async fn a_refused_login_ends_by_itself() {
 
 #[test]
 fn a_kill_at_every_point_in_memory() {
-    let report = every_point(edits, 0..20, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
+    let report =
+        every_point(edits, 0..20, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
     println!("openmrs, memory: {} runs, {} wrong, {} reviews", report.runs, report.wrong, report.reviews);
     assert_eq!(report.wrong, 0, "{:#?}", report.examples);
 }
@@ -49,7 +50,8 @@ fn twins(apart: u64, checked: bool) -> impl Fn(u64) -> OpenMrsWorld + Sync {
 fn two_people_with_one_national_id() {
     for (apart, checked) in [(0, true), (0, false), (1, true), (1, false), (3, false)] {
         let make = twins(apart, checked);
-        let report = every_point(&make, 0..3, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
+        let report =
+            every_point(&make, 0..3, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
         println!("{apart} s apart, checked: {checked}: {} runs, {} wrong", report.runs, report.wrong);
         assert_eq!(report.wrong, 0, "{:#?}", report.examples);
     }
@@ -61,7 +63,10 @@ fn two_people_with_one_national_id_and_two_replicas() {
         let make = twins(apart, checked);
         let stop = |at| Disturb::Stop(at, four_leases());
         let report = every_point(&make, 0..1, (1, 5), &|_: &str| Where::Memory, &Setup::default(), stop);
-        println!("two replicas, {apart} s apart, checked: {checked}: {} runs, {} wrong", report.runs, report.wrong);
+        println!(
+            "two replicas, {apart} s apart, checked: {checked}: {} runs, {} wrong",
+            report.runs, report.wrong
+        );
         assert_eq!(report.wrong, 0, "{:#?}", report.examples);
     }
 }
@@ -70,7 +75,8 @@ fn two_people_with_one_national_id_and_two_replicas() {
 fn one_woman_entered_at_both_sides() {
     for apart in 0..4 {
         let make = |seed| OpenMrsWorld::new(seed, (seed % 5) as f64 / 10.0, Story::Both { apart });
-        let report = every_point(make, 0..3, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
+        let report =
+            every_point(make, 0..3, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
         println!("{apart} s apart: {} runs, {} wrong, {} reviews", report.runs, report.wrong, report.reviews);
         assert_eq!(report.wrong, 0, "{:#?}", report.examples);
     }

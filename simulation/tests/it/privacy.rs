@@ -52,7 +52,7 @@ fn spellings(value: &str) -> Vec<Vec<u8>> {
     for skip in 0..3 {
         let padded = [&vec![b' '; skip][..], value.as_bytes()].concat();
         let text = base64(&padded);
-        out.push(text[4.min(text.len())..text.len().saturating_sub(4)].as_bytes().to_vec());
+        out.push(text.as_bytes()[4.min(text.len())..text.len().saturating_sub(4)].to_vec());
     }
     let digest = Sha256::digest(value.as_bytes());
     out.push(digest[..16].to_vec());
@@ -67,7 +67,11 @@ fn base64_of(bytes: &[u8]) -> String {
     for chunk in bytes.chunks(3) {
         let n = chunk.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for i in 0..4 {
-            out.push(if i <= chunk.len() { ALPHABET[(n >> (18 - 6 * i) & 63) as usize] as char } else { '=' });
+            out.push(if i <= chunk.len() {
+                ALPHABET[(n >> (18 - 6 * i) & 63) as usize] as char
+            } else {
+                '='
+            });
         }
     }
     out
@@ -120,7 +124,11 @@ fn nothing_personal_in_logs_or_on_disk() {
     for (place, bytes) in &places {
         for mark in &marks {
             for spelling in spellings(mark) {
-                assert!(!find(bytes, &spelling), "{mark} stands in {place} as {:?}", String::from_utf8_lossy(&spelling));
+                assert!(
+                    !find(bytes, &spelling),
+                    "{mark} stands in {place} as {:?}",
+                    String::from_utf8_lossy(&spelling)
+                );
             }
         }
     }

@@ -20,7 +20,8 @@ fn must_fail<W: World + 'static>(
     step: u64,
     disturb: impl Fn(u64) -> Disturb + Sync,
 ) {
-    let report: Report = every_point(make, seeds, (1, step), &|_: &str| Where::Memory, &without(rules), disturb);
+    let report: Report =
+        every_point(make, seeds, (1, step), &|_: &str| Where::Memory, &without(rules), disturb);
     println!("without {rules:?}: {} of {} runs end wrong", report.wrong, report.runs);
     assert!(report.wrong > 0, "nobody notices that {rules:?} is missing");
 }
@@ -75,7 +76,13 @@ fn echo_barrier() {
 
 #[test]
 fn slow_probe() {
-    must_fail(&[Rule::SlowProbe], |seed| OpenMrsWorld::new(seed, 0.0, Story::LockedOut), 0..1, 60, Disturb::Kill);
+    must_fail(
+        &[Rule::SlowProbe],
+        |seed| OpenMrsWorld::new(seed, 0.0, Story::LockedOut),
+        0..1,
+        60,
+        Disturb::Kill,
+    );
 }
 
 #[test]
@@ -85,17 +92,35 @@ fn fresh_source_and_one_direction() {
 
 #[test]
 fn exclusive_names_at_a_target_that_checks_nothing() {
-    must_fail(&[Rule::ExclusiveNames], story(Story::Twins { apart: 0, checked: false }), 0..1, 10, Disturb::Kill);
+    must_fail(
+        &[Rule::ExclusiveNames],
+        story(Story::Twins { apart: 0, checked: false }),
+        0..1,
+        10,
+        Disturb::Kill,
+    );
 }
 
 #[test]
 fn exclusive_names_at_a_target_that_checks() {
-    must_fail(&[Rule::ExclusiveNames], story(Story::Twins { apart: 0, checked: true }), 0..1, 10, Disturb::Kill);
+    must_fail(
+        &[Rule::ExclusiveNames],
+        story(Story::Twins { apart: 0, checked: true }),
+        0..1,
+        10,
+        Disturb::Kill,
+    );
 }
 
 #[test]
 fn look_up_at_the_turn() {
-    must_fail(&[Rule::LookUpAtTurn], story(Story::Twins { apart: 0, checked: false }), 0..1, 10, Disturb::Kill);
+    must_fail(
+        &[Rule::LookUpAtTurn],
+        story(Story::Twins { apart: 0, checked: false }),
+        0..1,
+        10,
+        Disturb::Kill,
+    );
 }
 
 #[test]

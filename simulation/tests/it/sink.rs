@@ -11,7 +11,8 @@ pub fn world(seed: u64) -> SinkWorld {
 
 #[test]
 fn a_kill_at_every_point_in_memory() {
-    let report = every_point(world, 0..20, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
+    let report =
+        every_point(world, 0..20, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
     println!("sink, memory: {} runs, {} wrong, {} reviews", report.runs, report.wrong, report.reviews);
     assert_eq!(report.wrong, 0, "{:#?}", report.examples);
 }
