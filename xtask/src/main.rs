@@ -1,6 +1,7 @@
 //! Tasks of the repository: `cargo xtask --help`.
 
 mod check_deps;
+mod crash;
 mod demo;
 mod gen_docs;
 mod new_connector;
@@ -20,6 +21,8 @@ struct Cli {
 enum Task {
     /// Runs the whole chain on this machine, with an outage and a hard kill, and counts what arrived.
     Demo(demo::Demo),
+    /// Kills the real connector at random moments, and counts what is lost or doubled.
+    Crash(crash::Crash),
     /// The auditor of the demo.
     #[command(hide = true)]
     DemoVerify(demo::Verify),
@@ -47,6 +50,7 @@ fn root() -> PathBuf {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
         Task::Demo(args) => return runtime()?.block_on(demo::demo(args)),
+        Task::Crash(args) => return runtime()?.block_on(crash::crash(args)),
         Task::DemoVerify(args) => return runtime()?.block_on(demo::verify(args)),
         Task::CheckDeps => check_deps::run(),
         Task::GenDocs { check } => gen_docs::run(&root(), check),
