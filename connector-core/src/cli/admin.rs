@@ -1,12 +1,15 @@
 //! What operators ask of a bridge. One enum, carried out in one place, whether it comes over HTTP or from the command
 //! line with the store at hand.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::change::RecordId;
 use crate::outbox::{
-    Conflicts, Forget, Links, ListDead, ListHalted, ListReviews, Replay, Resolve, Totals, Verdict, hex,
+    Conflicts, FetchAgain, Forget, Key, Links, ListDead, ListHalted, ListLinks, ListReviews, ListUnreadable,
+    Replay, Resolve, Totals, Verdict, hex,
 };
 use crate::rules::Rules;
 use crate::store::{Store, StoreError};
@@ -23,6 +26,9 @@ pub enum Admin {
         after: i64,
         /// Whether to show what they carry.
         bodies: bool,
+        /// Most entries.
+        #[serde(default)]
+        limit: Option<i64>,
     },
     /// Sends a dead letter again, as it is or edited.
     Replay {
@@ -31,6 +37,8 @@ pub enum Admin {
         /// An edited change.
         change: Option<Value>,
     },
+    /// Sends all dead letters again, as they are.
+    ReplayAll,
     /// The review queue after a number, with its evidence if asked for.
     Reviews {
         /// Numbers above this one.
@@ -39,6 +47,9 @@ pub enum Admin {
         all: bool,
         /// Whether to show the evidence.
         bodies: bool,
+        /// Most entries.
+        #[serde(default)]
+        limit: Option<i64>,
     },
     /// Decides an entry of the review queue.
     Decide {
@@ -59,6 +70,21 @@ pub enum Admin {
         /// `system/kind/id`.
         record: String,
     },
+    /// Links, in pages.
+    Links {
+        /// Person keys above this one, in hexadecimal; empty to begin.
+        after: String,
+    },
+    /// Reads a record again, whatever was known of it.
+    Fetch {
+        /// `system/kind/id`.
+        record: String,
+    },
+    /// Writes a copy of the store to a new file.
+    Backup {
+        /// The file.
+        file: PathBuf,
+    },
     /// Erases a person everywhere but the ledger.
     Forget {
         /// `system/kind/id`.
@@ -75,15 +101,34 @@ pub async fn execute(store: &Store, admin: Admin) -> Result<Value, AdminError> {
         Admin::Status => {
             json!({ "rows": store.read(Totals).await?, "halted": store.read(ListHalted).await? })
         }
-        Admin::DeadLetters { after, bodies } => {
-            json!({ "dead_letters": store.read(ListDead { after, limit: PAGE, bodies }).await? })
+        Admin::DeadLetters { after, bodies, limit } => {
+            let limit = limit.unwrap_or(PAGE);
+            let mut out = json!({ "dead_letters": store.read(ListDead { after, limit, bodies }).await? });
+            if let (true, Some(out)) = (bodies, out.as_object_mut()) {
+                out.insert("unreadable".to_owned(), json!(store.read(ListUnreadable { limit: PAGE }).await?));
+            }
+            out
         }
         Admin::Replay { seq, change } => {
             let rules = Rules::all();
             json!({ "replayed": store.run(Replay { seq, change, rules }).await? })
         }
-        Admin::Reviews { after, all, bodies } => {
-            let list = ListReviews { after, limit: PAGE, open: !all, bodies };
+        Admin::ReplayAll => {
+            let (mut after, mut count) = (0, 0);
+            loop {
+                let dead = store.read(ListDead { after, limit: PAGE, bodies: false }).await?;
+                let Some(last) = dead.last() else { break };
+                after = last.seq;
+                for letter in dead {
+                    let replay = Replay { seq: letter.seq, change: None, rules: Rules::all() };
+                    count += u64::from(store.run(replay).await?);
+                }
+            }
+            json!({ "replayed": count })
+        }
+        Admin::Reviews { after, all, bodies, limit } => {
+            let limit = limit.unwrap_or(PAGE);
+            let list = ListReviews { after, limit, open: !all, bodies };
             json!({ "reviews": store.read(list).await? })
         }
         Admin::Decide { id, accept, who } => {
@@ -104,6 +149,18 @@ pub async fn execute(store: &Store, admin: Admin) -> Result<Value, AdminError> {
                 .map(|e| json!({ "person": hex(&e.person), "record": e.id, "fields": e.base.keys().collect::<Vec<_>>() }))
                 .collect();
             json!({ "ends": ends })
+        }
+        Admin::Links { after } => {
+            let (links, next) = store.read(ListLinks { after: key(&after), limit: PAGE }).await?;
+            json!({ "links": links, "next": next.map(|k| hex(&k)) })
+        }
+        Admin::Fetch { record } => {
+            store.run(FetchAgain { record: parse(&record)? }).await?;
+            json!({ "asked": true })
+        }
+        Admin::Backup { file } => {
+            store.backup(&file).await?;
+            json!({ "file": file })
         }
         Admin::Forget { record } => {
             json!({ "erased_rows": store.run(Forget { record: parse(&record)?, rules: Rules::all() }).await? })
@@ -131,4 +188,9 @@ fn parse(record: &str) -> Result<RecordId, AdminError> {
         }
         _ => Err(AdminError::Record),
     }
+}
+
+/// A key out of hexadecimal; what is none is before all keys.
+fn key(text: &str) -> Key {
+    u128::from_str_radix(text, 16).unwrap_or(0).to_be_bytes()
 }

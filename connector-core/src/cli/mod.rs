@@ -4,6 +4,7 @@
 //! call is wrong.
 
 mod admin;
+mod dry_run;
 mod run;
 
 use std::path::PathBuf;
@@ -17,13 +18,20 @@ use serde_json::{Value, json};
 pub use admin::{Admin, AdminError, execute};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Loaded, Sources, load, schema};
+use crate::config::{Loaded, Problem, Sources, load, schema};
 use crate::connector::ConnectorConfig;
 use crate::transport::Wiring;
 use run::Prepared;
 
 /// What is wrong, and the exit code for it.
 struct Failure(u8, String);
+
+impl Failure {
+    fn from_problems(problems: Vec<Problem>) -> Self {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Failure(2, format!("the configuration has {} problem(s):\n{}", lines.len(), lines.join("\n")))
+    }
+}
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -78,15 +86,40 @@ enum Command {
     },
     /// Values that lost when both sides changed a field.
     Conflicts,
-    /// Who is linked with whom: `links cht/person/ID`.
+    /// Who is linked with whom: personal data.
     Links {
-        /// A record.
+        #[command(subcommand)]
+        what: Links,
+    },
+    /// Reads a record again, whatever was known of it: `replay cht/person/ID`.
+    Replay {
+        /// The record.
         record: String,
     },
     /// Erases a person: `forget cht/person/ID`.
     Forget {
         /// A record of the person.
         record: String,
+    },
+    /// Reads both systems into a store in memory and counts what would be sent. Sends nothing that is not a read.
+    DryRun {
+        /// Most records read from each feed.
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Writes a copy of the SQLite store to a new file; it stays sealed.
+    Backup {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Seals the stores of all bridges with another key. The connector must not run.
+    RotateKey {
+        /// The new key file; made if it is not there.
+        #[arg(required_unless_present = "off")]
+        file: Option<PathBuf>,
+        /// Without a key from now on.
+        #[arg(long, conflicts_with = "file")]
+        off: bool,
     },
     /// Prints the JSON Schema of the configuration.
     Schema,
@@ -98,15 +131,41 @@ enum Command {
 enum DeadLetters {
     /// Lists them.
     List,
-    /// Shows them with what they carry: personal data.
-    Show,
-    /// Sends one again.
-    Replay {
+    /// Shows one, or all, with what they carry: personal data.
+    Show {
+        /// Its number.
+        seq: Option<i64>,
+    },
+    /// Sends one again with another change in its place.
+    Edit {
         /// Its number.
         seq: i64,
-        /// A file with an edited change.
-        #[arg(long)]
-        edited: Option<PathBuf>,
+        /// A JSON file with the change, as `show` gives it.
+        file: PathBuf,
+    },
+    /// Sends one again, or all.
+    Replay {
+        /// Its number.
+        #[arg(required_unless_present = "all")]
+        seq: Option<i64>,
+        /// All of them.
+        #[arg(long, conflicts_with = "seq")]
+        all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Links {
+    /// Lists them, in pages.
+    List {
+        /// Begins after this person: `next` of the page before.
+        #[arg(long, default_value = "")]
+        after: String,
+    },
+    /// The link of one record: `cht/person/ID`.
+    Show {
+        /// The record.
+        record: String,
     },
 }
 
@@ -114,8 +173,11 @@ enum DeadLetters {
 enum Review {
     /// Lists what is open.
     List,
-    /// Shows what is open with its evidence: personal data.
-    Show,
+    /// Shows one entry, or all that are open, with the evidence: personal data.
+    Show {
+        /// The entry.
+        id: Option<i64>,
+    },
     /// Accepts what an entry proposes.
     Accept {
         /// The entry.
@@ -145,7 +207,7 @@ pub fn main<C: ConnectorConfig>() -> ExitCode {
     match perform::<C>(cli) {
         Ok(value) => {
             if value != Value::Null {
-                out(&crate::http::server::shown(&value));
+                out(&shown(&value));
             }
             ExitCode::SUCCESS
         }
@@ -173,6 +235,8 @@ fn perform<C: ConnectorConfig>(cli: Cli) -> Result<Value, Failure> {
     match cli.command {
         Command::Run { make_key } => runtime.block_on(run::run::<C>(prepared, loaded, make_key)),
         Command::Check { offline } => runtime.block_on(check(loaded, offline)),
+        Command::DryRun { limit } => runtime.block_on(dry_run::dry_run::<C>(&prepared, limit)),
+        Command::RotateKey { file, .. } => runtime.block_on(run::rotate(&prepared, &loaded, file)),
         command => {
             let admin = request(command)?;
             runtime.block_on(run::ask(&prepared, &loaded, cli.bridge.as_deref(), admin))
@@ -182,19 +246,42 @@ fn perform<C: ConnectorConfig>(cli: Cli) -> Result<Value, Failure> {
 
 fn request(command: Command) -> Result<Admin, Failure> {
     Ok(match command {
-        Command::DeadLetters { what: DeadLetters::List } => Admin::DeadLetters { after: 0, bodies: false },
-        Command::DeadLetters { what: DeadLetters::Show } => Admin::DeadLetters { after: 0, bodies: true },
-        Command::DeadLetters { what: DeadLetters::Replay { seq, edited } } => {
-            let change = edited.map(std::fs::read).transpose()?;
-            let change = change.map(|c| serde_json::from_slice(&c)).transpose()?;
-            Admin::Replay { seq, change }
+        Command::DeadLetters { what: DeadLetters::List } => {
+            Admin::DeadLetters { after: 0, bodies: false, limit: None }
         }
-        Command::Review { what: Review::List } => Admin::Reviews { after: 0, all: false, bodies: false },
-        Command::Review { what: Review::Show } => Admin::Reviews { after: 0, all: false, bodies: true },
+        Command::DeadLetters { what: DeadLetters::Show { seq } } => {
+            Admin::DeadLetters { after: seq.map_or(0, |s| s - 1), bodies: true, limit: seq.map(|_| 1) }
+        }
+        Command::DeadLetters { what: DeadLetters::Edit { seq, file } } => {
+            let text = std::fs::read(&file)?;
+            let change = serde_json::from_slice(&text).map_err(|e| {
+                Failure(
+                    2,
+                    format!("{} is no JSON at line {}, column {}", file.display(), e.line(), e.column()),
+                )
+            })?;
+            Admin::Replay { seq, change: Some(change) }
+        }
+        Command::DeadLetters { what: DeadLetters::Replay { seq: Some(seq), .. } } => {
+            Admin::Replay { seq, change: None }
+        }
+        Command::DeadLetters { what: DeadLetters::Replay { seq: None, .. } } => Admin::ReplayAll,
+        Command::Review { what: Review::List } => {
+            Admin::Reviews { after: 0, all: false, bodies: false, limit: None }
+        }
+        Command::Review { what: Review::Show { id } } => Admin::Reviews {
+            after: id.map_or(0, |i| i - 1),
+            all: id.is_some(),
+            bodies: true,
+            limit: id.map(|_| 1),
+        },
         Command::Review { what: Review::Accept { id, who } } => Admin::Decide { id, accept: true, who },
         Command::Review { what: Review::Reject { id, who } } => Admin::Decide { id, accept: false, who },
         Command::Conflicts => Admin::Conflicts { after: 0 },
-        Command::Links { record } => Admin::Link { record },
+        Command::Links { what: Links::List { after } } => Admin::Links { after },
+        Command::Links { what: Links::Show { record } } => Admin::Link { record },
+        Command::Replay { record } => Admin::Fetch { record },
+        Command::Backup { file } => Admin::Backup { file: std::path::absolute(file)? },
         Command::Forget { record } => Admin::Forget { record },
         _ => Admin::Status,
     })
@@ -211,7 +298,7 @@ async fn check(loaded: Loaded, offline: bool) -> Result<Value, Failure> {
         }
     }
     let report = json!({ "configuration": "good", "systems": out });
-    if good { Ok(report) } else { Err(Failure(1, crate::http::server::shown(&report))) }
+    if good { Ok(report) } else { Err(Failure(1, shown(&report))) }
 }
 
 /// All sources of the configuration, and what connectors are built with.
@@ -231,16 +318,24 @@ impl Prepared {
     }
 
     fn load<C: ConnectorConfig>(&self) -> Result<Loaded, Failure> {
-        load::<C>(&self.sources, &self.wiring).map_err(|problems| {
-            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            Failure(2, format!("the configuration has {} problem(s):\n{}", lines.len(), lines.join("\n")))
-        })
+        load::<C>(&self.sources, &self.wiring).map_err(Failure::from_problems)
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command line")]
 fn out(text: &str) {
     println!("{text}");
+}
+
+fn shown(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Counts on stderr while something takes long, where somebody looks.
+fn progress(what: &'static str) -> indicatif::ProgressBar {
+    let style = indicatif::ProgressStyle::with_template("{spinner} {msg}: {human_pos} ({per_sec})");
+    let bar = indicatif::ProgressBar::new_spinner().with_message(what);
+    if let Ok(style) = style { bar.with_style(style) } else { bar }
 }
 
 #[expect(clippy::print_stderr, reason = "the complaints of the command line")]

@@ -1,20 +1,28 @@
 //! `run`: all bridges of a configuration, reloaded when it changes, until the process is told to stop.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cht_core_client::transport::{HttpTransport, Transport};
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{Admin, Failure, bearer, execute, out};
+use super::{Admin, Failure, bearer, execute, out, progress};
 use crate::clock::Clock;
-use crate::config::{Built, Encryption, Level, Loaded, Log, LogFormat, Sources, StorePlace, load};
+use crate::config::{Built, Encryption, Fixed, Level, Loaded, Log, LogFormat, Sources, StorePlace, load};
 use crate::connector::ConnectorConfig;
+use crate::http::serve;
 use crate::http::server::Server;
+use crate::outbox::Configured;
 use crate::reconcile::Side;
 use crate::runtime::{Bridge, BridgeOptions, Retention, Shutdown, System};
 use crate::store::{Place, Store, StoreError, StoreKey, StoreOptions, make_key_file};
@@ -43,83 +51,166 @@ pub(super) fn transport(options: &HttpOptions) -> Result<Arc<dyn Transport>, Str
     builder.build().map(|t| Arc::new(t) as _).map_err(|e| e.to_string())
 }
 
-/// Runs until SIGTERM or SIGINT; a good new configuration takes over, a bad one is refused and the last good one runs
-/// on.
+/// Runs until SIGTERM or SIGINT; a good new configuration takes over, a bad one is refused whole and the last good one
+/// runs on.
 pub(super) async fn run<C: ConnectorConfig>(
     prepared: Prepared,
-    mut loaded: Loaded,
+    loaded: Loaded,
     make_key: bool,
 ) -> Result<Value, Failure> {
     log(&loaded.log);
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let key = key(&loaded, make_key)?;
     let token = SecretString::from(uuid::Uuid::new_v4().simple().to_string());
-    let folder = state_folder(&loaded, &prepared.sources.file);
-    let server = Server::new(metrics, token.clone());
-    let listener = tokio::net::TcpListener::bind(&loaded.http.listen).await?;
+    let mut changes = Changes::watch(&prepared.sources.file)?;
+    let server = Server::new(metrics, token.clone(), prepared.clock.clone(), loaded.http.body_timeout.0);
+    let listener = tokio::net::TcpListener::bind(&loaded.http.listen)
+        .await
+        .map_err(|e| Failure(1, format!("http.listen: {} cannot be listened on: {e}", loaded.http.listen)))?;
     let address = listener.local_addr()?;
-    keep_token(&folder, &token, address)?;
-    let app = server.clone().router().into_make_service_with_connect_info::<SocketAddr>();
-    let stopping = Shutdown::default();
-    let end = stopping.clone();
-    let http = tokio::spawn(async move {
-        axum::serve(listener, app).with_graceful_shutdown(async move { end.stopped().await }).await
-    });
-    let mut announced = false;
-    loop {
-        let running = start(&prepared, loaded, key.clone(), &server).await?;
-        if !announced {
-            out(&format!("ready http://{address}"));
-            announced = true;
-        }
-        match running.until_changed::<C>(&prepared).await {
-            Some(next) => loaded = next,
-            None => break,
+    let mut stores = Stores::default();
+    stores.open(&prepared, &loaded, key.as_ref()).await?;
+    keep_token(&state_folder(&loaded, &prepared.sources.file), &token, address)?;
+    let (present, stopping) = (loaded.fixed(), Shutdown::default());
+    let http = serve(listener, server.clone().router(), loaded.http.clone(), stopping.clone());
+    let http = tokio::spawn(http);
+    let mut running = start(&prepared, loaded, &stores, &server).await?;
+    out(&format!("ready http://{address}"));
+    while changes.next().await {
+        match next::<C>(&prepared, &present, key.as_ref(), &mut stores).await {
+            Ok(loaded) => {
+                running.stop().await;
+                stores.keep_only(&loaded).await;
+                running = start(&prepared, loaded, &stores, &server).await?;
+                tracing::info!("the new configuration is good and has taken over");
+            }
+            Err(problems) => {
+                server.refused(true);
+                for problem in problems {
+                    tracing::error!(problem, "the new configuration is refused; the last good one runs on");
+                }
+            }
         }
     }
+    running.stop().await;
     stopping.stop();
-    let _ = tokio::time::timeout(Duration::from_secs(5), http).await;
+    let _ = http.await;
+    stores.close().await;
     Ok(Value::Null)
+}
+
+/// A new configuration with its stores open, or all that is wrong with it. Nothing that runs is touched.
+async fn next<C: ConnectorConfig>(
+    prepared: &Prepared,
+    present: &Fixed,
+    key: Option<&StoreKey>,
+    stores: &mut Stores,
+) -> Result<Loaded, Vec<String>> {
+    let loaded = load::<C>(&prepared.sources, &prepared.wiring)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    if loaded.fixed() != *present {
+        let text = "store, encryption, http, log and threads change with a restart only; restart, or take the change back";
+        return Err(vec![text.to_owned()]);
+    }
+    match stores.open(prepared, &loaded, key).await {
+        Ok(()) => Ok(loaded),
+        Err(error) => Err(vec![error.to_string()]),
+    }
+}
+
+/// The open stores, by bridge: they stay open while a new configuration takes over.
+#[derive(Default)]
+struct Stores(BTreeMap<String, Store>);
+
+impl Stores {
+    async fn open(
+        &mut self,
+        prepared: &Prepared,
+        loaded: &Loaded,
+        key: Option<&StoreKey>,
+    ) -> Result<(), StoreError> {
+        for bridge in &loaded.bridges {
+            if !self.0.contains_key(&bridge.name) {
+                let options = place(&loaded.store, &bridge.name, key.cloned());
+                let store = Store::open(&options, prepared.clock.clone()).await?;
+                self.0.insert(bridge.name.clone(), store);
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_only(&mut self, loaded: &Loaded) {
+        let gone: Vec<_> =
+            self.0.keys().filter(|n| !loaded.bridges.iter().any(|b| b.name == **n)).cloned().collect();
+        for name in gone {
+            if let Some(store) = self.0.remove(&name) {
+                store.close().await;
+            }
+        }
+    }
+
+    async fn close(self) {
+        for store in self.0.into_values() {
+            store.close().await;
+        }
+    }
 }
 
 /// Bridges at work.
 struct Running {
     shutdown: Shutdown,
     loops: JoinSet<()>,
-    stores: Vec<Store>,
+}
+
+impl Running {
+    /// What is under way is settled, nothing new is begun.
+    async fn stop(&mut self) {
+        self.shutdown.stop();
+        while self.loops.join_next().await.is_some() {}
+    }
 }
 
 async fn start(
     prepared: &Prepared,
     loaded: Loaded,
-    key: Option<StoreKey>,
+    stores: &Stores,
     server: &Server,
 ) -> Result<Running, Failure> {
-    let (shutdown, mut loops, mut stores, mut bridges) =
-        (Shutdown::default(), JoinSet::new(), vec![], vec![]);
+    let (shutdown, mut loops, mut bridges) = (Shutdown::default(), JoinSet::new(), vec![]);
     let retention = Retention::from(loaded.retention);
+    let alone = !matches!(loaded.store, StorePlace::Postgres(_));
     for built in loaded.bridges {
-        let store =
-            Store::open(&place(&loaded.store, &built.name, key.clone()), prepared.clock.clone()).await?;
-        let alone = !matches!(loaded.store, StorePlace::Postgres(_));
-        let bridge = Arc::new(bridge(built, store.clone(), prepared.clock.clone(), alone));
+        let Some(store) = stores.0.get(&built.name) else { continue };
+        let bridge = Arc::new(bridge(built, store.clone(), prepared.clock.clone(), alone).await?);
         bridges.push(bridge.clone());
-        stores.push(store);
-        let shutdown = shutdown.clone();
-        loops.spawn(async move {
-            if let Err(error) = bridge.clone().run(shutdown, retention).await {
-                tracing::error!(bridge = bridge.name, error = %error, "the bridge cannot run");
-            }
-        });
+        loops.spawn(keep_running(bridge, shutdown.clone(), retention));
     }
     server.serve(bridges);
-    Ok(Running { shutdown, loops, stores })
+    Ok(Running { shutdown, loops })
 }
 
-fn bridge(built: Built, store: Store, clock: Arc<dyn Clock>, alone: bool) -> Bridge {
+/// A bridge whose store fails at its start is started again.
+async fn keep_running(bridge: Arc<Bridge>, shutdown: Shutdown, retention: Retention) {
+    while let Err(error) = bridge.clone().run(shutdown.clone(), retention).await {
+        tracing::error!(bridge = bridge.name, error = %error, "the bridge could not start; it is started again");
+        tokio::select! {
+            () = shutdown.stopped() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn bridge(
+    built: Built,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    alone: bool,
+) -> Result<Bridge, StoreError> {
     let tuning = built.tuning;
     let digest = store.crypt().digest(&[b"configuration", built.text.as_bytes()]);
     let [a, b, c, d, e, f, g, h, ..] = digest;
+    let config = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    store.run(Configured { digest: config }).await?;
     let owner = uuid::Uuid::new_v4().as_u64_pair().0 >> 1;
     let options = BridgeOptions {
         policies: built.policies,
@@ -130,14 +221,14 @@ fn bridge(built: Built, store: Store, clock: Arc<dyn Clock>, alone: bool) -> Bri
         take: tuning.take,
         workers: tuning.workers,
         high_water: tuning.high_water,
-        config: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        config,
         owner: i64::try_from(owner).unwrap_or(1).max(1),
         alone,
         rules: rules(),
     };
     let cht = System::new(built.cht.0, Side::Cht, built.cht.1);
     let partner = System::new(built.partner.0, Side::Partner, built.partner.1);
-    Bridge::new(built.name, store, clock, cht, partner, options)
+    Ok(Bridge::new(built.name, store, clock, cht, partner, options))
 }
 
 /// Which rules hold: all of them, but in a build that is to be seen failing.
@@ -157,49 +248,42 @@ fn rules() -> crate::rules::Rules {
     }
 }
 
-impl Running {
-    /// Runs until the process is told to stop (`None`) or a good new configuration is there.
-    async fn until_changed<C: ConnectorConfig>(mut self, prepared: &Prepared) -> Option<Loaded> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut hangup), Ok(mut terminate)) =
-            (signal(SignalKind::hangup()), signal(SignalKind::terminate()))
-        else {
-            return None;
-        };
-        let mut seen = modified(&prepared.sources.file);
-        let next = loop {
+/// When the configuration is to be looked at again: SIGHUP, or the file is another one.
+struct Changes {
+    file: PathBuf,
+    seen: Option<SystemTime>,
+    hangup: Signal,
+    terminate: Signal,
+}
+
+impl Changes {
+    fn watch(file: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            file: file.to_owned(),
+            seen: modified(file),
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Whether there is something to look at; `false` once the process is told to stop.
+    async fn next(&mut self) -> bool {
+        loop {
             let asked = tokio::select! {
-                _ = tokio::signal::ctrl_c() => break None,
-                _ = terminate.recv() => break None,
-                _ = hangup.recv() => true,
-                () = tokio::time::sleep(LOOK) => modified(&prepared.sources.file) != seen,
+                _ = tokio::signal::ctrl_c() => return false,
+                _ = self.terminate.recv() => return false,
+                _ = self.hangup.recv() => true,
+                () = tokio::time::sleep(LOOK) => false,
             };
-            if !asked {
-                continue;
+            let now = modified(&self.file);
+            if std::mem::replace(&mut self.seen, now) != now || asked {
+                return true;
             }
-            seen = modified(&prepared.sources.file);
-            match load::<C>(&prepared.sources, &prepared.wiring) {
-                Ok(loaded) => {
-                    tracing::info!("the new configuration is good and takes over");
-                    break Some(loaded);
-                }
-                Err(problems) => {
-                    for problem in problems {
-                        tracing::error!(problem = %problem, "the new configuration is refused; the last good one runs on");
-                    }
-                }
-            }
-        };
-        self.shutdown.stop();
-        while self.loops.join_next().await.is_some() {}
-        for store in self.stores {
-            store.close().await;
         }
-        next
     }
 }
 
-fn modified(file: &Path) -> Option<std::time::SystemTime> {
+fn modified(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file).and_then(|m| m.modified()).ok()
 }
 
@@ -255,6 +339,30 @@ fn keep_token(folder: &Path, token: &SecretString, address: SocketAddr) -> Resul
     Ok(())
 }
 
+/// Seals the stores of all bridges with the key of `file`, or with none.
+pub(super) async fn rotate(
+    prepared: &Prepared,
+    loaded: &Loaded,
+    file: Option<PathBuf>,
+) -> Result<Value, Failure> {
+    let old = key(loaded, false)?;
+    let new = match &file {
+        Some(file) if file.exists() => Some(StoreKey::from_file(file)?),
+        Some(file) => Some(make_key_file(file)?),
+        None => None,
+    };
+    let bar = progress("values sealed");
+    for bridge in &loaded.bridges {
+        let place = place(&loaded.store, &bridge.name, None).place;
+        let told = |count| bar.set_position(count);
+        Store::rotate(&place, old.as_ref(), new.as_ref(), prepared.clock.clone(), told).await?;
+    }
+    bar.finish_and_clear();
+    Ok(
+        json!({ "encryption": file.map_or(json!("off"), |f| json!({ "key_file": f })), "next": "put this into the configuration" }),
+    )
+}
+
 /// Asks the running process or, where none runs, the store itself.
 pub(super) async fn ask(
     prepared: &Prepared,
@@ -300,15 +408,17 @@ async fn over_http(folder: &Path, bridge: &str, admin: &Admin) -> Result<Value, 
 
 fn log(log: &Log) {
     let level = match log.level {
-        Level::Error => tracing::Level::ERROR,
-        Level::Warn => tracing::Level::WARN,
-        Level::Info => tracing::Level::INFO,
-        Level::Debug => tracing::Level::DEBUG,
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
     };
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.init(),
-    }
+    // Only what this workspace logs: nobody knows what another library's lines hold.
+    let own = ["connector", "cht_core_client", "patient_matching"].map(|target| (target, level));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    let lines = match log.format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(Targets::new().with_targets(own))).init();
 }

@@ -38,7 +38,7 @@ impl fmt::Debug for Sources {
 }
 
 /// A configuration without a problem.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// Where what is under way is kept; relative paths begin at the file's folder.
     pub store: StorePlace,
@@ -56,7 +56,31 @@ pub struct Loaded {
     pub bridges: Vec<Built>,
 }
 
+/// What a running process does not change: only a restart does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    store: StorePlace,
+    encryption: Option<Encryption>,
+    http: HttpSettings,
+    log: Log,
+    threads: usize,
+}
+
+impl Loaded {
+    /// What a running process does not change.
+    pub fn fixed(&self) -> Fixed {
+        Fixed {
+            store: self.store.clone(),
+            encryption: self.encryption.clone(),
+            http: self.http.clone(),
+            log: self.log,
+            threads: self.threads,
+        }
+    }
+}
+
 /// One bridge with its connectors.
+#[derive(Clone)]
 pub struct Built {
     /// Its name.
     pub name: String,
@@ -167,6 +191,9 @@ fn build<C: ConnectorConfig>(
     }
     if configuration.http.listen.parse::<std::net::SocketAddr>().is_err() {
         report.add("http.listen", "is no address with a port, such as 127.0.0.1:8080");
+    }
+    if configuration.http.head.0 < 8 << 10 {
+        report.add("http.head", "is too small; it must be at least 8KiB");
     }
     let store = match configuration.store {
         StorePlace::Sqlite(path) => StorePlace::Sqlite(folder.join(path)),

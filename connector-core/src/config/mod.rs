@@ -12,7 +12,7 @@ mod secret;
 mod units;
 mod walk;
 
-pub use load::{Built, Loaded, Sources, load};
+pub use load::{Built, Fixed, Loaded, Sources, load};
 pub use reference::{reference_markdown, schema};
 pub use report::{ConfigReport, Problem};
 pub use schema::{

@@ -97,9 +97,9 @@ pub struct HttpSettings {
     /// Most connections at a time.
     #[schemars(range(min = 1))]
     pub connections: usize,
-    /// Longest head of a request.
+    /// Longest head of a request; at least 8KiB.
     pub head: Size,
-    /// Time for the head of a request.
+    /// Time for the head of a request, and longest time that a connection stands idle.
     pub head_timeout: Period,
     /// Time for the body of a request.
     pub body_timeout: Period,
@@ -111,7 +111,7 @@ impl Default for HttpSettings {
             listen: "127.0.0.1:8080".to_owned(),
             connections: 1_024,
             head: Size(16 << 10),
-            head_timeout: Period(Duration::from_secs(10)),
+            head_timeout: Period(Duration::from_secs(30)),
             body_timeout: Period(Duration::from_secs(30)),
         }
     }

@@ -1,38 +1,65 @@
 //! Health, metrics, status, administration, and the entrances of the connectors.
 //!
 //! An entrance answers 202 only after what it took is on disk; 503 with Retry-After while too much is under way; 401
-//! without the right credentials, compared in constant time. Status and administration answer this machine only.
+//! without the right credentials. Status and administration answer this machine only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
-use sha2::Sha256;
+use serde_json::json;
 
-use super::endpoint::{Access, Endpoint, Request};
+use super::access::{Standing, is_bearer, is_signed, standing};
+use super::endpoint::{Endpoint, Request};
 use crate::cli::{Admin, execute};
+use crate::clock::Clock;
 use crate::outbox::Tick;
 use crate::reconcile::Side;
 use crate::runtime::Bridge;
 
+/// How long the store may take to answer before it counts as down.
+const STORE: Duration = Duration::from_secs(5);
+/// What a sender is asked to wait while too much is under way, in seconds.
+const LATER: &str = "5";
+/// Largest request of the administration: an edited change.
+const ADMIN_BODY: usize = 4 << 20;
+
 /// What the server answers about. Bridges change with the configuration.
 #[derive(Clone)]
-pub struct Server {
-    bridges: Arc<std::sync::RwLock<Vec<Arc<Bridge>>>>,
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    live: RwLock<Arc<Live>>,
     metrics: PrometheusHandle,
     token: SecretString,
+    clock: Arc<dyn Clock>,
+    body_timeout: Duration,
+    refused: AtomicBool,
+}
+
+/// The bridges that run now and the entrances of their connectors.
+#[derive(Default)]
+struct Live {
+    bridges: Vec<Arc<Bridge>>,
+    entrances: HashMap<String, Vec<Entrance>>,
+}
+
+struct Entrance {
+    bridge: Arc<Bridge>,
+    side: Side,
+    endpoint: Endpoint,
 }
 
 impl std::fmt::Debug for Server {
@@ -42,48 +69,107 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// A server without bridges so far; `token` guards the administration.
-    pub fn new(metrics: PrometheusHandle, token: SecretString) -> Self {
-        Self { bridges: Arc::default(), metrics, token }
+    /// A server without bridges so far; `token` guards the administration, a body must be there within `body_timeout`.
+    pub fn new(
+        metrics: PrometheusHandle,
+        token: SecretString,
+        clock: Arc<dyn Clock>,
+        body_timeout: Duration,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            live: RwLock::default(),
+            metrics,
+            token,
+            clock,
+            body_timeout,
+            refused: AtomicBool::new(false),
+        }))
     }
 
     /// These bridges run now.
     pub fn serve(&self, bridges: Vec<Arc<Bridge>>) {
-        *self.bridges.write().unwrap_or_else(std::sync::PoisonError::into_inner) = bridges;
+        let mut entrances: HashMap<String, Vec<Entrance>> = HashMap::new();
+        for bridge in &bridges {
+            for side in [Side::Cht, Side::Partner] {
+                for endpoint in bridge.system(side).connector.endpoints() {
+                    let path = format!("/{}{}", bridge.name, endpoint.path);
+                    entrances.entry(path).or_default().push(Entrance {
+                        bridge: bridge.clone(),
+                        side,
+                        endpoint,
+                    });
+                }
+            }
+        }
+        *self.0.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Live { bridges, entrances });
+        self.refused(false);
     }
 
-    fn bridges(&self) -> Vec<Arc<Bridge>> {
-        self.bridges.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    /// Whether the last new configuration was refused, so that the one before runs on.
+    pub fn refused(&self, refused: bool) {
+        self.0.refused.store(refused, Ordering::Relaxed);
+        metrics::gauge!("connector_configuration_refused").set(if refused { 1.0 } else { 0.0 });
     }
 
-    /// All routes.
+    fn live(&self) -> Arc<Live> {
+        self.0.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All routes. Requests must carry the address that they come from as [`ConnectInfo`].
     pub fn router(self) -> Router {
         Router::new()
             .route("/health/live", get(|| async { "live" }))
             .route("/health/ready", get(ready))
-            .route("/metrics", get(|State(s): State<Self>| async move { s.metrics.render() }))
+            .route("/metrics", get(figures))
             .route("/status", get(status))
-            .route("/admin/{bridge}", post(admin))
+            .route("/admin/{bridge}", post(admin).layer(DefaultBodyLimit::max(ADMIN_BODY)))
             .fallback(entrance)
             .with_state(self)
     }
 }
 
+/// Ready while configuration, store and entrances work. A partner that is down makes it `degraded`, and no less ready.
 async fn ready(State(server): State<Server>) -> Response {
-    let bridges = server.bridges();
-    let mut body = vec![];
-    let mut works = !bridges.is_empty();
-    for bridge in &bridges {
-        let store = bridge.store().read(Tick).await.is_ok();
+    let live = server.live();
+    let mut bridges = vec![];
+    let (mut works, mut well) = (!live.bridges.is_empty(), !server.0.refused.load(Ordering::Relaxed));
+    let configuration = if well { "up" } else { "refused" };
+    for bridge in &live.bridges {
+        let store = matches!(tokio::time::timeout(STORE, bridge.store().read(Tick)).await, Ok(Ok(_)));
         works &= store;
+        let mut systems = BTreeMap::new();
         for system in bridge.systems() {
-            let state = if system.is_checked() && !system.is_halted() { "up" } else { "degraded" };
-            body.push(json!({ "bridge": bridge.name, "system": system.name, "state": state }));
+            let state = match (system.is_halted(), system.is_checked()) {
+                (true, _) => "halted",
+                (false, true) => "up",
+                (false, false) => "down",
+            };
+            well &= state == "up";
+            systems.insert(system.name.clone(), state);
         }
-        body.push(json!({ "bridge": bridge.name, "store": if store { "up" } else { "down" } }));
+        let intake = if bridge.is_full() { "full" } else { "up" };
+        let store = if store { "up" } else { "down" };
+        bridges.push(json!({ "bridge": bridge.name, "store": store, "intake": intake, "systems": systems }));
     }
-    let status = if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(json!({ "ready": works, "parts": body }))).into_response()
+    let (code, status) = match (works, well) {
+        (true, true) => (StatusCode::OK, "up"),
+        (true, false) => (StatusCode::OK, "degraded"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
+    };
+    let body = json!({ "status": status, "configuration": configuration, "bridges": bridges });
+    (code, axum::Json(body)).into_response()
+}
+
+async fn figures(State(server): State<Server>) -> String {
+    for bridge in &server.live().bridges {
+        let name = || bridge.name.clone();
+        metrics::counter!("connector_store_commits_total", "bridge" => name())
+            .absolute(bridge.store().commits());
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of rows needs no more than 52 bits")]
+        metrics::gauge!("connector_backlog", "bridge" => name()).set(bridge.backlog() as f64);
+    }
+    server.0.metrics.run_upkeep();
+    server.0.metrics.render()
 }
 
 async fn status(State(server): State<Server>, ConnectInfo(from): ConnectInfo<SocketAddr>) -> Response {
@@ -91,7 +177,7 @@ async fn status(State(server): State<Server>, ConnectInfo(from): ConnectInfo<Soc
         return StatusCode::FORBIDDEN.into_response();
     }
     let mut out = BTreeMap::new();
-    for bridge in server.bridges() {
+    for bridge in &server.live().bridges {
         let entry = match execute(bridge.store(), Admin::Status).await {
             Ok(entry) => entry,
             Err(error) => json!({ "error": error.to_string() }),
@@ -104,28 +190,42 @@ async fn status(State(server): State<Server>, ConnectInfo(from): ConnectInfo<Soc
 async fn admin(
     State(server): State<Server>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    axum::extract::Path(name): axum::extract::Path<String>,
+    Path(name): Path<String>,
     headers: HeaderMap,
-    body: bytes::Bytes,
+    body: Bytes,
 ) -> Response {
-    let given = bearer(&headers).unwrap_or_default();
-    if !from.ip().is_loopback() || !equal(given.as_bytes(), server.token.expose_secret().as_bytes()) {
+    if !from.ip().is_loopback() || !is_bearer(&headers, server.0.token.expose_secret()) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let Some(bridge) = server.bridges().into_iter().find(|b| b.name == name) else {
-        return answer(StatusCode::NOT_FOUND, "there is no bridge of this name");
+    let Some(bridge) = server.live().bridges.iter().find(|b| b.name == name).cloned() else {
+        return refuse(StatusCode::NOT_FOUND, "there is no bridge of this name");
     };
     let Ok(request) = serde_json::from_slice::<Admin>(&body) else {
-        return answer(StatusCode::BAD_REQUEST, "this is no request of the administration");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "this is no request of the administration; use the command line of the same release",
+        );
     };
     match execute(bridge.store(), request).await {
         Ok(value) => axum::Json(value).into_response(),
-        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
-fn answer(status: StatusCode, text: &str) -> Response {
+fn refuse(status: StatusCode, text: &str) -> Response {
     (status, axum::Json(json!({ "error": text }))).into_response()
+}
+
+fn later(text: &str) -> Response {
+    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(LATER));
+    response
+}
+
+fn unauthorized(scheme: &'static str) -> Response {
+    let mut response = refuse(StatusCode::UNAUTHORIZED, "the credentials are missing or wrong");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static(scheme));
+    response
 }
 
 /// `/<bridge><path>` of a connector's endpoint.
@@ -135,82 +235,53 @@ async fn entrance(
     request: HttpRequest,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let path = head.uri.path().to_owned();
-    let found = server.bridges().into_iter().find_map(|bridge| {
-        let rest = path.strip_prefix('/')?.strip_prefix(bridge.name.as_str())?.to_owned();
-        [Side::Partner, Side::Cht].into_iter().find_map(|side| {
-            let endpoints = bridge.system(side).connector.endpoints();
-            let endpoint =
-                endpoints.into_iter().find(|e| e.path == rest && e.method == head.method.as_str())?;
-            Some((bridge.clone(), side, endpoint, rest.clone()))
-        })
-    });
-    let Some((bridge, side, endpoint, rest)) = found else {
-        return answer(StatusCode::NOT_FOUND, "nothing is offered here");
+    let live = server.live();
+    let Some(here) = live.entrances.get(head.uri.path()) else {
+        return refuse(StatusCode::NOT_FOUND, "nothing is offered here");
     };
-    let Ok(body) = to_bytes(body, endpoint.limit).await else {
-        return answer(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than this entrance takes");
+    let Some(Entrance { bridge, side, endpoint }) = here.iter().find(|e| e.endpoint.method == head.method)
+    else {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "this is offered with another method");
     };
-    if !allowed(&endpoint, &head.headers, &body, from) {
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response();
+    let standing = standing(&endpoint.access, &head.headers, from);
+    if let Standing::No(scheme) = standing {
+        return unauthorized(scheme);
     }
     if bridge.is_full() {
-        let wait = [(header::RETRY_AFTER, "5")];
-        return (StatusCode::SERVICE_UNAVAILABLE, wait, Body::from("too much is under way")).into_response();
+        return later("too much is under way");
+    }
+    let body = match tokio::time::timeout(server.0.body_timeout, whole(body, endpoint.limit)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refused)) => return refused,
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    };
+    if standing == Standing::Signed
+        && !is_signed(&endpoint.access, &head.headers, &body, server.0.clock.now() / 1_000)
+    {
+        return unauthorized("Signature");
     }
     let headers =
         head.headers.iter().filter_map(|(k, v)| Some((k.to_string(), v.to_str().ok()?.to_owned()))).collect();
-    let deliveries = match (endpoint.accept)(&Request { path: rest, headers, body }) {
+    let deliveries = match (endpoint.accept)(&Request { path: endpoint.path.clone(), headers, body }) {
         Ok(deliveries) => deliveries,
-        Err(reject) => return answer(StatusCode::BAD_REQUEST, &reject.reason),
+        Err(reject) => return refuse(StatusCode::BAD_REQUEST, &reject.reason),
     };
-    let count = deliveries.len();
-    match bridge.push(side, deliveries).await {
-        Ok(_) => (StatusCode::ACCEPTED, axum::Json(json!({ "accepted": count }))).into_response(),
+    let accepted = deliveries.len();
+    match bridge.push(*side, deliveries).await {
+        Ok(_) => (StatusCode::ACCEPTED, axum::Json(json!({ "accepted": accepted }))).into_response(),
         Err(error) => {
-            tracing::error!(error = %error, "an entrance could not store what it took");
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response()
+            tracing::error!(bridge = bridge.name, error = %error, "an entrance could not store what it took");
+            later("it could not be stored; send it again")
         }
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    Some(headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.to_owned())
-}
-
-fn allowed(endpoint: &Endpoint, headers: &HeaderMap, body: &[u8], from: SocketAddr) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    match &endpoint.access {
-        Access::Loopback => from.ip().is_loopback(),
-        Access::Token(token) => {
-            equal(bearer(headers).unwrap_or_default().as_bytes(), token.expose_secret().as_bytes())
+async fn whole(body: Body, limit: usize) -> Result<Bytes, Response> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than this entrance takes"))
         }
-        Access::Basic { user, password } => {
-            let expected = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
-            let given = text("authorization").strip_prefix("Basic ").unwrap_or_default();
-            equal(given.as_bytes(), expected.as_bytes())
-        }
-        Access::Hmac { secret, tolerance } => {
-            let at: i64 = text("x-timestamp").parse().unwrap_or(0);
-            let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0));
-            let fresh = (now - at).unsigned_abs() <= tolerance.as_secs();
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else {
-                return false;
-            };
-            mac.update(format!("{at}.").as_bytes());
-            mac.update(body);
-            let expected = crate::outbox::hex(&mac.finalize().into_bytes());
-            fresh && equal(text("x-signature").as_bytes(), expected.as_bytes())
-        }
+        Err(_) => Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
     }
-}
-
-/// Compares in a time that does not tell where two texts differ.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && !b.is_empty() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
-}
-
-/// What `/status` and the command line show of a value, for people.
-pub fn shown(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default()
 }

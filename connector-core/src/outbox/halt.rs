@@ -119,6 +119,37 @@ impl Transaction for ProbeDue {
     }
 }
 
+/// Takes note of the configuration in force. After another one halted systems are probed at once: it may have mended
+/// what stopped them.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured {
+    /// Digest of the configuration.
+    pub digest: i64,
+}
+
+#[async_trait]
+impl Transaction for Configured {
+    /// Whether it is another one.
+    type Out = bool;
+    const NAME: &'static str = "configured";
+
+    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+        let now = self.digest.to_be_bytes();
+        let before = tx.row("SELECT value FROM meta WHERE name = 'configuration'", &[]).await?;
+        if before.as_ref().map(|r| r.blob(0)).transpose()?.is_some_and(|b| b == now) {
+            return Ok(false);
+        }
+        tx.exec(
+            "INSERT INTO meta(name, value) VALUES ('configuration', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            &[now.as_slice().into()],
+        )
+        .await?;
+        tx.exec("UPDATE halt SET probe = 0", &[]).await?;
+        tx.notify();
+        Ok(true)
+    }
+}
+
 /// The system is well again.
 #[derive(Clone, Debug)]
 pub struct EndHalt {

@@ -6,6 +6,7 @@
 //! its claim (I10); exclusive names (I11); plan numbers (I12).
 
 mod accept;
+mod browse;
 mod claim;
 mod enqueue;
 mod feeds;
@@ -21,10 +22,11 @@ mod settle;
 mod take;
 
 pub use accept::{Accept, Accepted, FeedMove, Item, Unread};
+pub use browse::{FetchAgain, LinkedRecord, ListLinks, ListUnreadable, UnreadableRow};
 pub use claim::{Claim, Claimed, Decision, NO_ANSWER, NOT_HELD, Planned};
 pub use enqueue::NewRow;
 pub use feeds::{Cursor, DueRefresh, LoadCursor, SeenDigests, Tick};
-pub use halt::{EndHalt, Halt, Halted, ListHalted, ProbeDue};
+pub use halt::{Configured, EndHalt, Halt, Halted, ListHalted, ProbeDue};
 pub use inspect::{
     Counts, DeadLetter, Forget, ListDead, ListReviews, Purge, Replay, Resolve, ReviewEntry, Totals, Verdict,
 };
