@@ -244,10 +244,10 @@ fn fit_within(map: &Map, pairs: &[Pair], table: &Table, options: &Options) -> Ve
                 out.push(negative(pair.features, own));
                 if spread.is_none() && pair.undated && pair.features.levels.0[F_GIVEN] == NAME_ELSE {
                     let rest = names[usize::from(NAME_ELSE)];
-                    for level in 0..usize::from(NAME_ELSE) {
+                    for (level, share) in names.iter().enumerate().take(usize::from(NAME_ELSE)) {
                         let mut f = pair.features;
                         f.levels.0[F_GIVEN] = level as Level;
-                        out.push(negative(f, own * names[level] / rest));
+                        out.push(negative(f, own * share / rest));
                     }
                 }
             } else if let Some(spread) = &spread

@@ -42,7 +42,8 @@ pub fn run() -> anyhow::Result<()> {
         .output()
         .context("cargo metadata could not be started")?;
     ensure!(out.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&out.stderr));
-    let metadata: Metadata = serde_json::from_slice(&out.stdout).context("cargo metadata gave unexpected JSON")?;
+    let metadata: Metadata =
+        serde_json::from_slice(&out.stdout).context("cargo metadata gave unexpected JSON")?;
     let wrong = wrong(&metadata);
     if !wrong.is_empty() {
         bail!("dependencies against the rule:\n  {}", wrong.join("\n  "));

@@ -46,7 +46,8 @@ pub fn run(root: &Path, check: bool) -> anyhow::Result<()> {
 fn entry<C: ConnectorConfig>(root: &Path, folder: &'static str) -> anyhow::Result<Entry> {
     let path = root.join(folder).join("example.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut example: Value = serde_saphyr::from_str(&text).with_context(|| format!("{folder}/example.yaml"))?;
+    let mut example: Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("{folder}/example.yaml"))?;
     let section = example
         .get_mut(C::NAME)
         .with_context(|| format!("{folder}/example.yaml has no section {}", C::NAME))?
@@ -60,8 +61,9 @@ fn entry<C: ConnectorConfig>(root: &Path, folder: &'static str) -> anyhow::Resul
         }),
     );
     let mut report = ConfigReport::new(folder);
-    let connector =
-        config.build(C::NAME, &wiring, &mut report).ok_or_else(|| anyhow!("{folder}: {:?}", report.problems()))?;
+    let connector = config
+        .build(C::NAME, &wiring, &mut report)
+        .ok_or_else(|| anyhow!("{folder}: {:?}", report.problems()))?;
     Ok(Entry { folder, capabilities: connector.capabilities(), reference: reference_markdown::<C>() })
 }
 

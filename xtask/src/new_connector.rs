@@ -27,7 +27,11 @@ pub fn run(root: &Path, name: &str) -> anyhow::Result<()> {
     let to = root.join(format!("connector-{name}"));
     ensure!(!to.exists(), "connector-{name} is there already; nothing was changed");
     let from = root.join("examples/connector-template");
-    ensure!(from.join("Cargo.toml").is_file(), "examples/connector-template is missing below {}", root.display());
+    ensure!(
+        from.join("Cargo.toml").is_file(),
+        "examples/connector-template is missing below {}",
+        root.display()
+    );
     copy(&from, &to, name)?;
     Ok(())
 }
@@ -44,8 +48,10 @@ fn copy(from: &Path, to: &Path, name: &str) -> anyhow::Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&source, &target, name)?;
         } else {
-            let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
-            fs::write(&target, renamed(&text, name)).with_context(|| format!("cannot write {}", target.display()))?;
+            let text =
+                fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+            fs::write(&target, renamed(&text, name))
+                .with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
     Ok(())
@@ -78,8 +84,11 @@ mod tests {
         let template = root.path().join("examples/connector-template");
         fs::create_dir_all(template.join("src")).unwrap();
         fs::write(template.join("Cargo.toml"), "name = \"connector-template\"\n").unwrap();
-        fs::write(template.join("src/lib.rs"), "use connector_template::Template;\nconst NAME: &str = \"template\";\n")
-            .unwrap();
+        fs::write(
+            template.join("src/lib.rs"),
+            "use connector_template::Template;\nconst NAME: &str = \"template\";\n",
+        )
+        .unwrap();
         root
     }
 

@@ -111,7 +111,8 @@ pub async fn demo(args: Demo) -> Result<ExitCode> {
 fn unlike(seed: u64, count: usize) -> Vec<Person> {
     let mut seen = BTreeSet::new();
     let mut unlike = |p: &Person| {
-        let words: Vec<_> = p.name().split_whitespace().map(|w| (p.sex == Sex::Female, p.birth_date, w.to_owned())).collect();
+        let words: Vec<_> =
+            p.name().split_whitespace().map(|w| (p.sex == Sex::Female, p.birth_date, w.to_owned())).collect();
         let new = words.iter().all(|w| !seen.contains(w));
         seen.extend(words);
         new
@@ -131,9 +132,15 @@ fn build(broken: bool) -> Result<()> {
 
 fn expect(person: &Person, at_cht: bool, id: String) -> Expected {
     let doc = site::contact(person);
-    let fields = [("name", "name"), ("sex", "sex"), ("birth_date", "date_of_birth"), ("phone", "phone"), ("village", "village")]
-        .into_iter()
-        .filter_map(|(field, key)| Some((field.to_owned(), vec![doc[key].as_str()?.to_owned()])));
+    let fields = [
+        ("name", "name"),
+        ("sex", "sex"),
+        ("birth_date", "date_of_birth"),
+        ("phone", "phone"),
+        ("village", "village"),
+    ]
+    .into_iter()
+    .filter_map(|(field, key)| Some((field.to_owned(), vec![doc[key].as_str()?.to_owned()])));
     Expected { at_cht, id, fields: fields.collect::<BTreeMap<_, _>>() }
 }
 
@@ -156,7 +163,10 @@ async fn at_rest(site: &Site, bar: &ProgressBar, people: usize) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
         let (contacts, patients) = arrived(site, bar).await?;
-        if contacts >= people && patients >= people && rows(&site.status().await?, &["queued", "sent", "planned", "unknown"]) == 0 {
+        if contacts >= people
+            && patients >= people
+            && rows(&site.status().await?, &["queued", "sent", "planned", "unknown"]) == 0
+        {
             return Ok(());
         }
         if Instant::now() > end {
@@ -169,7 +179,12 @@ async fn at_rest(site: &Site, bar: &ProgressBar, people: usize) -> Result<()> {
 
 /// Rows of the connector in these states.
 fn rows(status: &Value, states: &[&str]) -> u64 {
-    let all = status.as_object().into_iter().flatten().filter_map(|(_, bridge)| bridge["rows"].as_array()).flatten();
+    let all = status
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, bridge)| bridge["rows"].as_array())
+        .flatten();
     all.filter(|r| states.iter().any(|s| r["state"] == *s)).filter_map(|r| r["rows"].as_u64()).sum()
 }
 
@@ -202,12 +217,14 @@ async fn edit(site: &Site, expected: &mut [Expected]) -> Result<()> {
                 typed("phone", vec![phone(1)]);
             }
             1 => {
-                site.edit_patient(uuid, &json!({ "address": { "cityVillage": format!("Ward {n}") } })).await?;
+                site.edit_patient(uuid, &json!({ "address": { "cityVillage": format!("Ward {n}") } }))
+                    .await?;
                 typed("village", vec![format!("Ward {n}")]);
             }
             2 => {
                 site.edit_contact(&json!({ "_id": contact, "phone": phone(2) })).await?;
-                site.edit_patient(uuid, &json!({ "address": { "cityVillage": format!("Ward {n}") } })).await?;
+                site.edit_patient(uuid, &json!({ "address": { "cityVillage": format!("Ward {n}") } }))
+                    .await?;
                 typed("phone", vec![phone(2)]);
                 typed("village", vec![format!("Ward {n}")]);
             }
@@ -246,7 +263,16 @@ async fn settle(site: &Site, bar: &ProgressBar, expected: &[Expected]) -> Result
 fn audit(site: &Site, manifest: &Path, people: usize) -> Result<ExitCode> {
     let status = site.connector.as_ref().map(|c| format!("{}/status", c.url)).unwrap_or_default();
     let auditor = Command::new(std::env::current_exe()?)
-        .args(["demo-verify", "--cht", &site.cht.url, "--openmrs", &site.openmrs.url, "--status", &status, "--manifest"])
+        .args([
+            "demo-verify",
+            "--cht",
+            &site.cht.url,
+            "--openmrs",
+            &site.openmrs.url,
+            "--status",
+            &status,
+            "--manifest",
+        ])
         .arg(manifest)
         .stdin(Stdio::null())
         .status()
@@ -267,7 +293,10 @@ pub async fn verify(args: Verify) -> Result<ExitCode> {
     say(&format!("dead letters: {dead}; in review: {review}; fields that differ: {:?}", found.fields));
     let share = review as f64 * 100.0 / people.len().max(1) as f64;
     let line = |name: &str, d: Direction| {
-        format!("{name}: delivered {} of {}, {} lost, {} doubled ({review} in review)", d.delivered, d.people, d.lost, d.doubled)
+        format!(
+            "{name}: delivered {} of {}, {} lost, {} doubled ({review} in review)",
+            d.delivered, d.people, d.lost, d.doubled
+        )
     };
     say(&line("CHT -> OpenMRS", found.to_openmrs));
     say(&line("OpenMRS -> CHT", found.to_cht));

@@ -119,9 +119,8 @@ impl Site {
     /// A person registered at OpenMRS; gives the patient's uuid.
     pub async fn register(&self, person: &Person) -> Result<String> {
         let rest = format!("{}/openmrs/ws/rest/v1", self.openmrs.url);
-        let post = |path: String, body: Value| {
-            self.client.post(path).basic_auth(ADMIN.0, Some(ADMIN.1)).json(&body)
-        };
+        let post =
+            |path: String, body: Value| self.client.post(path).basic_auth(ADMIN.0, Some(ADMIN.1)).json(&body);
         let number = post(format!("{rest}/idgen/identifiersource/{SOURCE}/identifier"), json!({}));
         let number: Value = serde_json::from_str(&self.send(number, "a new OpenMRS ID").await?)?;
         let mut identifiers = vec![json!({
@@ -144,8 +143,9 @@ impl Site {
             },
             "identifiers": identifiers,
         });
-        let made: Value =
-            serde_json::from_str(&self.send(post(format!("{rest}/patient"), body), "registering at OpenMRS").await?)?;
+        let made: Value = serde_json::from_str(
+            &self.send(post(format!("{rest}/patient"), body), "registering at OpenMRS").await?,
+        )?;
         match made["uuid"].as_str() {
             Some(uuid) => Ok(uuid.to_owned()),
             None => bail!("OpenMRS registered somebody and gave no uuid"),
@@ -185,7 +185,8 @@ impl Site {
     /// What the connector says of itself.
     pub async fn status(&self) -> Result<Value> {
         let Some(connector) = &self.connector else { return Ok(Value::Null) };
-        let text = self.send(self.client.get(format!("{}/status", connector.url)), "the connector's status").await?;
+        let text =
+            self.send(self.client.get(format!("{}/status", connector.url)), "the connector's status").await?;
         Ok(serde_json::from_str(&text)?)
     }
 }

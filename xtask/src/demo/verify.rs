@@ -73,10 +73,16 @@ pub async fn patients(client: &Client, openmrs: &str) -> Result<Vec<Value>> {
 
 /// The canonical fields of a contact.
 fn of_contact(doc: &Value) -> BTreeMap<String, String> {
-    [("name", "name"), ("sex", "sex"), ("birth_date", "date_of_birth"), ("phone", "phone"), ("village", "village")]
-        .into_iter()
-        .filter_map(|(field, key)| Some((field.to_owned(), doc[key].as_str()?.to_owned())))
-        .collect()
+    [
+        ("name", "name"),
+        ("sex", "sex"),
+        ("birth_date", "date_of_birth"),
+        ("phone", "phone"),
+        ("village", "village"),
+    ]
+    .into_iter()
+    .filter_map(|(field, key)| Some((field.to_owned(), doc[key].as_str()?.to_owned())))
+    .collect()
 }
 
 /// The same fields of a patient.
@@ -97,7 +103,8 @@ fn of_patient(patient: &Value) -> BTreeMap<String, String> {
     put("birth_date", patient["birthdate"].as_str());
     put("village", patient["address"]["cityVillage"].as_str());
     let attributes = patient["attributes"].as_object();
-    let phone = attributes.into_iter().flatten().flat_map(|(_, v)| v.as_array()).flatten().filter_map(Value::as_str);
+    let phone =
+        attributes.into_iter().flatten().flat_map(|(_, v)| v.as_array()).flatten().filter_map(Value::as_str);
     put("phone", phone.into_iter().next());
     fields
 }
@@ -131,10 +138,18 @@ pub async fn compare(people: &[Expected], cht: &str, openmrs: &str) -> Result<Fi
     let mut findings = Findings::default();
     for person in people {
         let (here, copies) = match person.at_cht {
-            true => (contact_by_id.get(person.id.as_str()).map(|c| of_contact(c)), by_contact.get(&person.id)),
-            false => (patient_by_uuid.get(person.id.as_str()).map(|p| of_patient(p)), by_patient.get(&person.id)),
+            true => {
+                (contact_by_id.get(person.id.as_str()).map(|c| of_contact(c)), by_contact.get(&person.id))
+            }
+            false => {
+                (patient_by_uuid.get(person.id.as_str()).map(|p| of_patient(p)), by_patient.get(&person.id))
+            }
         };
-        let copies: Vec<_> = copies.into_iter().flatten().map(|c| if person.at_cht { of_patient(c) } else { of_contact(c) }).collect();
+        let copies: Vec<_> = copies
+            .into_iter()
+            .flatten()
+            .map(|c| if person.at_cht { of_patient(c) } else { of_contact(c) })
+            .collect();
         let direction = if person.at_cht { &mut findings.to_openmrs } else { &mut findings.to_cht };
         direction.people += 1;
         match (here, copies.as_slice()) {
@@ -145,7 +160,8 @@ pub async fn compare(people: &[Expected], cht: &str, openmrs: &str) -> Result<Fi
                     .filter(|(field, values)| {
                         let (a, b) = (here.get(*field), there.get(*field));
                         let agree = a.map(|v| shape(field, v)) == b.map(|v| shape(field, v));
-                        !agree || !a.is_some_and(|v| values.iter().any(|w| shape(field, w) == shape(field, v)))
+                        !agree
+                            || !a.is_some_and(|v| values.iter().any(|w| shape(field, w) == shape(field, v)))
                     })
                     .map(|(field, _)| field.clone())
                     .collect();
@@ -165,7 +181,8 @@ pub async fn compare(people: &[Expected], cht: &str, openmrs: &str) -> Result<Fi
             }
         }
     }
-    let strangers = patients.len().saturating_sub(people.len()).max(contacts.len().saturating_sub(people.len()));
+    let strangers =
+        patients.len().saturating_sub(people.len()).max(contacts.len().saturating_sub(people.len()));
     findings.to_openmrs.doubled += strangers;
     Ok(findings)
 }
