@@ -208,13 +208,13 @@ fn intake_router() -> (axum::Router, tokio::runtime::Runtime) {
     let bridge = Bridge::new(
         "b",
         store,
-        clock,
+        clock.clone(),
         System::new("cht", Side::Cht, Arc::new(Pushed)),
         System::new("p", Side::Partner, Arc::new(Pushed)),
         BridgeOptions { lease: Duration::from_secs(8), ..BridgeOptions::default() },
     );
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let server = Server::new(metrics, "token".to_owned().into());
+    let server = Server::new(metrics, "token".to_owned().into(), clock, Duration::from_secs(5));
     server.serve(vec![Arc::new(bridge)]);
     (server.router(), runtime)
 }
