@@ -28,7 +28,7 @@ pub trait World: Send {
 }
 
 /// Longest run, in seconds of the simulated clock after the last that anybody types.
-const LONGEST: u64 = 300;
+const LONGEST: u64 = 2_000;
 /// Seconds without open rows after which a run is over.
 const QUIET: u64 = 12;
 

@@ -59,6 +59,10 @@ impl World for History {
         self.world.engine(store, points, setup).await
     }
     async fn script(&mut self, t: u64) {
+        if t == self.end + 200 {
+            // The sink is well in the end; pauses between tries have grown to minutes by then.
+            self.world.faults().clear();
+        }
         if let Some((report, which)) = self.steps.get(&t) {
             self.world.next_revision(*report, *which);
         }
