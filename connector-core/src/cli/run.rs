@@ -313,6 +313,10 @@ fn key(loaded: &Loaded, make: bool) -> Result<Option<StoreKey>, Failure> {
             tracing::warn!(file = %path.display(), "made a key file; keep a copy apart from the store: nothing opens the store without it");
             Ok(Some(made))
         }
+        Some(Encryption::KeyFile(path)) if !path.exists() => Err(Failure(
+            2,
+            format!("encryption.key_file: {} is not there; `run --make-key` makes one for a new store", path.display()),
+        )),
         Some(Encryption::KeyFile(path)) => Ok(Some(StoreKey::from_file(path)?)),
         None => Err(Failure(
             2,

@@ -73,11 +73,12 @@ pub(super) async fn enqueue(
             }
         }
         None => {
+            // The plain condition `once IS NULL` would be answered by the index on `once`: with every state there is.
             let rows = tx
                 .rows(
                     "SELECT seq, state, lane, names, CASE WHEN state IN (2, 3) OR maybe = 1 OR notes IS NOT NULL THEN 1 \
                      ELSE 0 END FROM outbox WHERE source = ?1 AND target = ?2 AND destination = ?3 AND flow = ?4 \
-                     AND once IS NULL ORDER BY seq",
+                     AND CASE WHEN once IS NULL THEN 1 ELSE 0 END = 1 ORDER BY seq",
                     &[(&source).into(), target.into(), destination.into(), change.body.flow().as_str().into()],
                 )
                 .await?;

@@ -33,7 +33,7 @@ impl Transaction for Recover {
         let found = tx
             .exec(
                 "UPDATE outbox SET state = 3, maybe = 1, owner = 0, until = 0, not_before = ?3 \
-                 WHERE state = 2 AND target = ?1 AND until < ?2",
+                 WHERE state IN (2, 4, 5, 6) AND state = 2 AND target = ?1 AND until < ?2",
                 &[self.target.as_str().into(), before.into(), (now + self.quiet).into()],
             )
             .await?;

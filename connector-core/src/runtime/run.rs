@@ -14,6 +14,8 @@ use crate::reconcile::Side;
 
 /// Longest wait of an idle loop; whatever a transaction of this process makes due wakes it at once.
 const IDLE: Duration = Duration::from_millis(500);
+/// Longest pause between two checks of a system that has not been found well yet.
+const LONGEST_CHECK: Duration = Duration::from_secs(5);
 /// Pause after a failed step.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// How often totals are counted and old rows purged.
@@ -85,6 +87,7 @@ impl Bridge {
     }
 
     async fn keep_ready(self: Arc<Self>, side: Side, shutdown: Shutdown) {
+        let mut pause = IDLE;
         while !shutdown.is_stopping() {
             self.report(self.ready(side).await.map(|_| ()));
             let system = self.system(side);
@@ -100,7 +103,9 @@ impl Bridge {
             } else {
                 0.0
             });
-            shutdown.sleep(if up { IDLE * 4 } else { IDLE }).await;
+            // A check that keeps failing is a login and a line in the log each time.
+            pause = if up || system.is_halted() { IDLE } else { (pause * 2).min(LONGEST_CHECK) };
+            shutdown.sleep(if up { IDLE * 4 } else { pause }).await;
         }
     }
 

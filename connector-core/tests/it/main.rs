@@ -9,4 +9,6 @@
 mod cht;
 mod cht_surprises;
 mod cht_writes;
+mod configuration;
+mod http;
 mod inprocess;
