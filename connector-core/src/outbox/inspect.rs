@@ -106,7 +106,7 @@ impl Transaction for ListDead {
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
         let rows = tx
             .rows(
-                "SELECT seq, target, flow, source, reason, attempt, created, change FROM outbox WHERE state = 6 \
+                "SELECT seq, target, flow, source, reason, attempt, created, change FROM outbox WHERE state IN (2, 4, 5, 6) AND state = 6 \
                  AND seq > ?1 ORDER BY seq LIMIT ?2",
                 &[self.after.into(), self.limit.into()],
             )
@@ -394,7 +394,7 @@ impl Transaction for Purge {
         n += tx.exec("DELETE FROM review WHERE decided < ?1", &[self.bodies_before.into()]).await?;
         n += tx.exec("DELETE FROM conflict WHERE at < ?1", &[self.bodies_before.into()]).await?;
         n += tx
-            .exec("DELETE FROM outbox WHERE state = 6 AND created < ?1", &[self.bodies_before.into()])
+            .exec("DELETE FROM outbox WHERE state IN (2, 4, 5, 6) AND state = 6 AND created < ?1", &[self.bodies_before.into()])
             .await?;
         n += tx.exec("DELETE FROM unreadable WHERE at < ?1", &[self.bodies_before.into()]).await?;
         Ok(n)
