@@ -70,6 +70,9 @@ pub async fn run(
     disturb: Disturb,
     setup: &Setup,
 ) -> Outcome {
+    // On a server that outlives the run, each run has a schema of its own.
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let schema = &format!("{schema}_{}_{}", std::process::id(), RUNS.fetch_add(1, Ordering::SeqCst));
     let mut store = open_store(place, schema, world.clock()).await;
     let two = matches!(disturb, Disturb::Stop(..) | Disturb::Two);
     let points = Arc::new(if two { Points::every() } else { Points::default() });

@@ -19,7 +19,7 @@ use connector_template::Config as TemplateConfig;
 use serde_json::{Value, json};
 use test_support::cht::{Cht, Options as ChtOptions};
 use test_support::clock::Clock;
-use test_support::fault::{Faults, InProcess, Plan};
+use test_support::fault::{Action, Faults, InProcess, Plan, Rule};
 use test_support::sink::{Effect, Options as SinkOptions, Sink};
 
 use crate::engine::{Engine, Setup, SimClock};
@@ -107,6 +107,15 @@ impl SinkWorld {
             texts: vec![],
             newest: BTreeMap::new(),
         }
+    }
+
+    /// A world whose sink applies half of what it is sent only after the sender has given up.
+    pub fn late(seed: u64) -> Self {
+        let world = Self::new(seed, 0.0);
+        let late =
+            Rule { probability: 0.5, ..Rule::on("POST", "*/records", Action::ApplyLater { ms: 2_500 }) };
+        world.faults().set(Plan { seed, ..Plan::default() }.with(late));
+        world
     }
 
     /// The mishaps of the sink, with their log.

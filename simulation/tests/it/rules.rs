@@ -1,9 +1,10 @@
 //! Each rule taken out: the simulation must see it. Where two rules cover each other they are taken out as that pair.
 
 use connector_core::rules::{Rule, Rules};
-use simulation::engine::{Setup, Where};
+use simulation::engine::{LEASE, Setup, Where};
 use simulation::openmrs_world::{OpenMrsWorld, Story};
 use simulation::run::{Disturb, Report, World, every_point, four_leases};
+use simulation::sink_world::SinkWorld;
 
 use crate::{openmrs, sink};
 
@@ -51,7 +52,9 @@ fn deadline_at_the_client() {
 
 #[test]
 fn settle_fence() {
-    must_fail(&[Rule::SettleFence], sink::world, 0..2, 3, stop);
+    // Stopped until the other has taken the row over and may be at it.
+    let while_the_other_works = |at| Disturb::Stop(at, LEASE.as_secs() + 3 + at % 5);
+    must_fail(&[Rule::SettleFence], SinkWorld::late, 0..8, 2, while_the_other_works);
 }
 
 #[test]
