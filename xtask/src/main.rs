@@ -1,6 +1,7 @@
 //! Tasks of the repository: `cargo xtask --help`.
 #![allow(clippy::indexing_slicing, reason = "a JSON value indexed by a name that it lacks is null")]
 
+mod bench;
 mod check_deps;
 mod crash;
 mod demo;
@@ -24,6 +25,9 @@ enum Task {
     Demo(demo::Demo),
     /// Kills the real connector at random moments, and counts what is lost or doubled.
     Crash(crash::Crash),
+    /// Measures speed, growth and a backlog, beside plain loops.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// The auditor of the demo.
     #[command(hide = true)]
     DemoVerify(demo::Verify),
@@ -53,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Demo(args) => return runtime()?.block_on(demo::demo(args)),
         Task::Crash(args) => return runtime()?.block_on(crash::crash(args)),
         Task::DemoVerify(args) => return runtime()?.block_on(demo::verify(args)),
+        Task::Bench(what) => bench::run(what),
         Task::CheckDeps => check_deps::run(),
         Task::GenDocs { check } => gen_docs::run(&root(), check),
         Task::NewConnector { name } => new_connector::run(&root(), &name),

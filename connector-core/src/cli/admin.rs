@@ -180,7 +180,8 @@ pub enum AdminError {
     Record,
 }
 
-fn parse(record: &str) -> Result<RecordId, AdminError> {
+/// A record out of `system/kind/id`.
+pub(super) fn parse(record: &str) -> Result<RecordId, AdminError> {
     let mut parts = record.splitn(3, '/');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(system), Some(kind), Some(id)) if !system.is_empty() && !kind.is_empty() && !id.is_empty() => {

@@ -245,6 +245,12 @@ fn perform<C: ConnectorConfig>(cli: Cli) -> Result<Value, Failure> {
 }
 
 fn request(command: Command) -> Result<Admin, Failure> {
+    if let Command::Links { what: Links::Show { record } }
+    | Command::Replay { record }
+    | Command::Forget { record } = &command
+    {
+        admin::parse(record).map_err(|error| Failure(2, error.to_string()))?;
+    }
     Ok(match command {
         Command::DeadLetters { what: DeadLetters::List } => {
             Admin::DeadLetters { after: 0, bodies: false, limit: None }

@@ -393,9 +393,9 @@ impl Transaction for Purge {
         n += tx.exec("DELETE FROM delivery WHERE at < ?1", &[self.attempts_before.into()]).await?;
         n += tx.exec("DELETE FROM review WHERE decided < ?1", &[self.bodies_before.into()]).await?;
         n += tx.exec("DELETE FROM conflict WHERE at < ?1", &[self.bodies_before.into()]).await?;
-        n += tx
-            .exec("DELETE FROM outbox WHERE state IN (2, 4, 5, 6) AND state = 6 AND created < ?1", &[self.bodies_before.into()])
-            .await?;
+        // The states are named as in the partial index: SQLite uses it for no other text.
+        let dead = "DELETE FROM outbox WHERE state IN (2, 4, 5, 6) AND state = 6 AND created < ?1";
+        n += tx.exec(dead, &[self.bodies_before.into()]).await?;
         n += tx.exec("DELETE FROM unreadable WHERE at < ?1", &[self.bodies_before.into()]).await?;
         Ok(n)
     }

@@ -1,4 +1,4 @@
-//! The connector against the OpenMRS stand-in, in process: every fault, every surprise that a real server was seen to
+//! The connector against the OpenMRS stand-in, in process, and its binary: every fault, every surprise that a real server was seen to
 //! hold, every defect of the mediator before it.
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@ mod conformance;
 mod defects;
 mod deliver;
 mod faults;
+mod process;
 mod reader;
 mod surprises;
 mod world;

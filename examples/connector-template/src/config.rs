@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_core::config::ConfigReport;
+use connector_core::config::{ConfigReport, Secret};
 use connector_core::connector::{Connector, ConnectorConfig};
 use connector_core::transport::{HttpOptions, Wiring};
 use schemars::JsonSchema;
@@ -28,6 +28,9 @@ pub struct Config {
     /// Seconds for a whole request.
     #[serde(default = "timeout_seconds")]
     pub timeout_seconds: u64,
+    /// Whoever carries this token may push people to `POST /<bridge>/people`; nobody may without one.
+    #[serde(default)]
+    pub people_token: Option<Secret>,
 }
 
 fn concurrency() -> usize {

@@ -8,13 +8,16 @@ mod command;
 mod config;
 mod deliver;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use connector_core::change::{Change, Flow, Record};
+use connector_core::config::Secret;
 use connector_core::connector::{
     Capabilities, Command, Confirmed, Connector, Fault, Finding, Known, Outcome, Reject, Task, one_by_one,
 };
+use connector_core::http::endpoint::{Access, Endpoint};
 use http::StatusCode;
 
 pub use config::Config;
@@ -31,6 +34,7 @@ pub struct Template {
 impl Connector for Template {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            gives: self.config.people_token.iter().map(|_| Flow::Patients).collect(),
             takes: vec![Flow::Documents, Flow::Messaging],
             concurrency: self.config.concurrency,
             quiet: Duration::from_secs(self.config.quiet_seconds),
@@ -52,6 +56,18 @@ impl Connector for Template {
 
     fn changes(&self, record: &Record) -> Result<Vec<Change>, Reject> {
         changes::changes(record)
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let name = self.name.clone();
+        let people = |token: &Secret| Endpoint {
+            method: "POST",
+            path: "/people".to_owned(),
+            access: Access::Token(token.secret().clone()),
+            limit: changes::LONGEST,
+            accept: Arc::new(move |request| changes::pushed(&name, request)),
+        };
+        self.config.people_token.as_ref().map(people).into_iter().collect()
     }
 
     fn command(&self, change: &Change, known: &Known<'_>) -> Result<Option<Command>, Reject> {
