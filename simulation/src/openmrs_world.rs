@@ -53,6 +53,8 @@ pub enum Story {
     },
     /// The login is refused for a while, and each try extends it.
     LockedOut,
+    /// A long outage, and after it one success without a write.
+    Outage,
     /// A report about somebody is read before the person is.
     ReportFirst,
     /// Many people, whose every value is marked so that it would be found again anywhere.
@@ -596,6 +598,19 @@ impl World for OpenMrsWorld {
                     self.enter(t, "Imani", None, "0700000009");
                 }
             }
+            Story::Outage => {
+                if t == 0 {
+                    self.enter(t, "Hawa", None, "0700000008");
+                }
+                if t == 6 {
+                    let (any, path) = ("POST", "*/ws/rest/*");
+                    let down = Rule::on(any, path, Action::status(503, false)).nth(1).burst(9);
+                    let lies = Action::FakeSuccess { code: 200, body: "{}".to_owned() };
+                    let plan = Plan::default().with(down).with(Rule::on(any, path, lies).nth(1));
+                    self.openmrs_wire.faults().set(plan);
+                    self.edit_contact(t, "Hawa", "phone", "0711100008");
+                }
+            }
             Story::LockedOut => {
                 if t == 0 {
                     self.enter(t, "Hawa", None, "0700000008");
@@ -618,7 +633,7 @@ impl World for OpenMrsWorld {
 
     fn quiet_after(&self) -> u64 {
         match self.story {
-            Story::LockedOut => 420,
+            Story::LockedOut | Story::Outage => 420,
             _ => 36,
         }
     }
@@ -627,7 +642,7 @@ impl World for OpenMrsWorld {
         let reviews = open_reviews(store).await;
         let mut wrong = vec![];
         match self.story {
-            Story::Edits | Story::LockedOut => self.compare(store, &mut wrong).await,
+            Story::Edits | Story::LockedOut | Story::Outage => self.compare(store, &mut wrong).await,
             Story::Twins { .. } => self.twins(&reviews, &mut wrong),
             Story::Both { .. } => self.both(&reviews, &mut wrong),
             Story::Marked => {}

@@ -18,6 +18,9 @@ use crate::connector::Outcome;
 use crate::rules::{Rule, Rules};
 use crate::store::{StoreError, Transaction, Tx};
 
+/// Attempts in a row that find the target other than planned, after which a person is asked.
+const DIFFERENCES: i64 = 8;
+
 /// One attempt's outcome, with what was worked out from it outside the transaction.
 #[derive(Clone, Debug)]
 pub struct SettleItem {
@@ -170,11 +173,21 @@ impl Settle {
         }
     }
 
-    /// The target is not as expected: plan again from its present state. The same difference again and again is for a
-    /// person.
+    /// The target is not as expected: plan again from its present state. The same difference again and again, with no
+    /// outage between, is for a person.
     async fn conflict(&self, tx: &mut Tx<'_>, item: &SettleItem, now: i64) -> Result<(), StoreError> {
         let seq = item.row.seq;
-        if item.row.tries >= 8 {
+        let last = tx
+            .rows(
+                "SELECT status FROM attempt WHERE seq = ?1 ORDER BY n DESC LIMIT ?2",
+                &[seq.into(), DIFFERENCES.into()],
+            )
+            .await?;
+        let mut differences = 0;
+        for attempt in &last {
+            differences += i64::from(attempt.text(0)? == "conflict");
+        }
+        if differences == DIFFERENCES {
             if item.row.names.is_empty() {
                 promote(tx, &item.row.lane, self.rules).await?;
             }

@@ -25,6 +25,14 @@ async fn a_refused_login_ends_by_itself() {
     assert!(out.wrong.is_empty(), "{:#?}", out.wrong);
 }
 
+#[tokio::test]
+async fn a_lie_after_an_outage_is_no_question_for_a_person() {
+    let world = OpenMrsWorld::new(1, 0.0, Story::Outage);
+    let out = run(world, &Where::Memory, "outage", Disturb::Nothing, &Setup::default()).await;
+    assert!(out.wrong.is_empty(), "{:#?}", out.wrong);
+    assert_eq!(out.reviews, 0);
+}
+
 #[test]
 fn a_kill_at_every_point_in_memory() {
     let report =
