@@ -161,18 +161,24 @@ pub struct Keep {
     pub attempts: Period,
     /// Dead letters, evidence of decided reviews, values that lost a conflict.
     pub bodies: Period,
+    /// Changes that wait for the counterpart of another record; then they are dead letters.
+    pub waiting: Period,
 }
 
 impl Default for Keep {
     fn default() -> Self {
         let usual = Retention::default();
-        Self { attempts: Period(usual.attempts), bodies: Period(usual.bodies) }
+        Self {
+            attempts: Period(usual.attempts),
+            bodies: Period(usual.bodies),
+            waiting: Period(usual.waiting),
+        }
     }
 }
 
 impl From<Keep> for Retention {
     fn from(keep: Keep) -> Self {
-        Self { attempts: keep.attempts.0, bodies: keep.bodies.0 }
+        Self { attempts: keep.attempts.0, bodies: keep.bodies.0, waiting: keep.waiting.0 }
     }
 }
 

@@ -15,6 +15,7 @@ mod inspect;
 mod keys;
 mod lanes;
 mod links;
+mod overdue;
 mod people;
 mod recover;
 mod row;
@@ -32,6 +33,7 @@ pub use inspect::{
 };
 pub use keys::{Key, Keys, effect_key, hex};
 pub use links::{Base, Ends, Link, LinkEnd, Links, Relation};
+pub use overdue::GiveUpWaiting;
 pub use people::{Conflict, Conflicts, Decisions, NewerEdit, OpenCreates};
 pub use recover::Recover;
 pub use row::{Notes, Row, State};

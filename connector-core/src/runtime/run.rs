@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::bridge::{Bridge, RuntimeError};
 use super::intake::Polled;
 use crate::connector::{Fault, Feed};
-use crate::outbox::{Purge, Totals};
+use crate::outbox::{GiveUpWaiting, Purge, Totals};
 use crate::reconcile::Side;
 
 /// Longest wait of an idle loop; whatever a transaction of this process makes due wakes it at once.
@@ -57,11 +57,14 @@ pub struct Retention {
     pub attempts: Duration,
     /// Bodies of dead letters and evidence of decided reviews.
     pub bodies: Duration,
+    /// How long a change waits for the counterpart of another record before it is a dead letter.
+    pub waiting: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { attempts: Duration::from_secs(30 * 86_400), bodies: Duration::from_secs(90 * 86_400) }
+        let days = |n: u64| Duration::from_secs(n * 86_400);
+        Self { attempts: days(30), bodies: days(90), waiting: days(30) }
     }
 }
 
@@ -187,6 +190,8 @@ impl Bridge {
                 bodies_before: before(retention.bodies),
             };
             self.report(self.store.run(purge).await.map(|_| ()).map_err(RuntimeError::from));
+            let overdue = GiveUpWaiting { before: before(retention.waiting), rules: self.options.rules };
+            self.report(self.store.run(overdue).await.map(|_| ()).map_err(RuntimeError::from));
             self.report(self.recover(false).await.map(|_| ()).map_err(RuntimeError::from));
             self.report(self.count().await);
             shutdown.sleep(HOUSEKEEPING.min(self.options.lease)).await;

@@ -1,8 +1,13 @@
 //! Patients between a CHT and an OpenMRS, both ways.
 
-use simulation::engine::{Setup, Where};
+use std::sync::Arc;
+
+use connector_core::outbox::{GiveUpWaiting, ListDead, Totals};
+use connector_core::rules::Rules;
+use simulation::engine::{Setup, Where, open_store};
 use simulation::openmrs_world::{OpenMrsWorld, Story};
-use simulation::run::{Disturb, every_point, four_leases, run};
+use simulation::points::Points;
+use simulation::run::{Disturb, World, every_point, four_leases, run};
 
 /// People edited on both sides; mishaps grow with the seed, from none to two writes in five.
 pub fn edits(seed: u64) -> OpenMrsWorld {
@@ -95,4 +100,25 @@ fn a_report_that_is_read_before_its_person() {
     let make = |seed| OpenMrsWorld::new(seed, (seed % 5) as f64 / 10.0, Story::ReportFirst);
     let report = every_point(make, 0..3, (1, 1), &|_: &str| Where::Memory, &Setup::default(), Disturb::Kill);
     assert_eq!(report.wrong, 0, "{:#?}", report.examples);
+}
+
+#[tokio::test]
+async fn a_report_whose_person_never_comes_is_a_dead_letter_in_the_end() {
+    let mut world = OpenMrsWorld::new(1, 0.0, Story::ReportFirst);
+    let store = open_store(&Where::Memory, "orphan", world.clock()).await;
+    let engine = world.engine(store.clone(), Arc::new(Points::default()), &Setup::default()).await;
+    world.script(1).await;
+    for _ in 0..10 {
+        world.clock().0.advance(std::time::Duration::from_secs(1));
+        engine.tick().await;
+    }
+    let states = |rows: Vec<connector_core::outbox::Counts>| rows.iter().map(|c| c.state).collect::<Vec<_>>();
+    assert_eq!(states(store.read(Totals).await.unwrap()), ["waiting"]);
+    let now = world.clock().0.now_ms();
+    let give_up = |before| GiveUpWaiting { before, rules: Rules::all() };
+    assert_eq!(store.run(give_up(now - 10_000)).await.unwrap(), 0, "it is not old enough");
+    assert_eq!(store.run(give_up(now)).await.unwrap(), 1);
+    let dead = store.read(ListDead { after: 0, limit: 10, bodies: false }).await.unwrap();
+    assert_eq!(states(store.read(Totals).await.unwrap()), ["dead"]);
+    assert!(dead[0].reason.contains("cht/person"), "{}", dead[0].reason);
 }
