@@ -30,6 +30,9 @@ pub struct Entry {
     pub applied: bool,
     pub start_ms: i64,
     pub end_ms: Option<i64>,
+    /// What was sent, where the plan keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 /// Counts of everything since the start or the last reset.
@@ -74,6 +77,7 @@ pub(super) struct Arrival<'a> {
     pub action: &'static str,
     pub write: bool,
     pub now_ms: i64,
+    pub body: Option<&'a [u8]>,
 }
 
 impl Journal {
@@ -147,7 +151,7 @@ impl Journal {
         state.next += 1;
         state.counts.applied += 1;
         *state.counts.by_action.entry("applied_late").or_default() += 1;
-        let arrival = Arrival { method, uri, action: "applied_late", write: true, now_ms };
+        let arrival = Arrival { method, uri, action: "applied_late", write: true, now_ms, body: None };
         let entry = Entry {
             late_of: Some(late_of),
             status: Some(status),
@@ -206,6 +210,7 @@ impl Entry {
             applied: false,
             start_ms: arrival.now_ms,
             end_ms: None,
+            body: arrival.body.map(|body| String::from_utf8_lossy(body).into_owned()),
         }
     }
 }
@@ -255,8 +260,8 @@ mod tests {
         let journal = Journal::default();
         for i in 0..RING + 10 {
             let uri = format!("/a{}/b", "x".repeat(i % 20)).parse().unwrap();
-            let arrival =
-                Arrival { method: &http::Method::PUT, uri: &uri, action: "pass", write: true, now_ms: 5 };
+            let method = &http::Method::PUT;
+            let arrival = Arrival { method, uri: &uri, action: "pass", write: true, now_ms: 5, body: None };
             let n = journal.open(&arrival);
             journal.close(
                 n,

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, header};
 use tower::ServiceExt;
 
 use super::{Action, Faults, Verdict, control, journal, mix};
@@ -53,7 +53,7 @@ impl Layer {
         self.clock.run_due();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let verdict = self.faults.decide(&method, &uri, self.clock.now_ms());
-        let mut open = self.open(&method, &uri, request.headers(), &verdict);
+        let mut open = self.open(&request, &verdict);
         let action = match verdict {
             Verdict::Outage => return Err(Fate::Refused),
             Verdict::RefuseWrite => {
@@ -97,18 +97,20 @@ impl Layer {
         Ok(open.answer(answer))
     }
 
-    fn open(&self, method: &Method, uri: &Uri, headers: &HeaderMap, verdict: &Verdict) -> Open<'_> {
+    fn open(&self, request: &Request<Bytes>, verdict: &Verdict) -> Open<'_> {
+        let (method, uri) = (request.method(), request.uri());
         let action = match verdict {
             Verdict::Outage => "outage",
             Verdict::RefuseWrite => "read_only",
             Verdict::Do(action) => action.name(),
         };
         let write = !self.faults.is_read(method, uri.path());
-        let credentials = headers.contains_key(header::AUTHORIZATION)
+        let credentials = request.headers().contains_key(header::AUTHORIZATION)
             || ["/login", "/_session"]
                 .iter()
                 .any(|login| method == Method::POST && uri.path().ends_with(login));
-        let arrival = journal::Arrival { method, uri, action, write, now_ms: self.clock.now_ms() };
+        let body = (write && self.faults.keeps_bodies()).then_some(request.body().as_ref());
+        let arrival = journal::Arrival { method, uri, action, write, now_ms: self.clock.now_ms(), body };
         let n = self.faults.0.journal.open(&arrival);
         let end = journal::End { status: None, applied: false, write, credentials, now_ms: 0 };
         Open { layer: self, n, end }

@@ -81,10 +81,10 @@ impl Faults {
         self.state().plan.clone()
     }
 
-    /// Whether the plan can touch any request.
+    /// Whether the plan can touch any request, or wants to know what is in it.
     pub fn is_calm(&self) -> bool {
-        let state = self.state();
-        state.plan.rules.is_empty() && state.plan.outages.is_empty() && !state.plan.read_only
+        let plan = &self.state().plan;
+        plan.rules.is_empty() && plan.outages.is_empty() && !plan.read_only && !plan.bodies
     }
 
     /// The last requests in the order of their arrival, from this number on.
@@ -131,6 +131,10 @@ impl Faults {
             }
         }
         Verdict::Do(Action::Pass)
+    }
+
+    fn keeps_bodies(&self) -> bool {
+        self.state().plan.bodies
     }
 
     fn seed(&self) -> u64 {

@@ -38,12 +38,14 @@ pub struct Plan {
     pub read_only: bool,
     /// Globs of paths that are reads whatever the method.
     pub reads: Vec<String>,
+    /// The log keeps the bodies of requests that are no reads.
+    pub bodies: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let reads = READS.map(str::to_owned).to_vec();
-        Self { seed: 0, rules: Vec::new(), outages: Vec::new(), read_only: false, reads }
+        Self { seed: 0, rules: Vec::new(), outages: Vec::new(), read_only: false, reads, bodies: false }
     }
 }
 

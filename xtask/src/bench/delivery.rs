@@ -11,7 +11,7 @@ use test_support::process::StandIn;
 
 use super::bare::Line;
 use super::site::{self, Connector, Setup};
-use super::{Floor, progress, report, rounded};
+use super::{Floor, openmrs, progress, report, rounded};
 
 /// Size of a body.
 const BYTES: usize = 1024;
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
     /// Parts to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["deliver", "intake", "latency"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["deliver", "intake", "latency", "openmrs"])]
     only: Vec<Part>,
 }
 
@@ -39,6 +39,7 @@ enum Part {
     Deliver,
     Intake,
     Latency,
+    Openmrs,
 }
 
 pub async fn run(args: &Args) -> Result<()> {
@@ -58,6 +59,9 @@ pub async fn run(args: &Args) -> Result<()> {
         let p99 = latency(100, seconds).await?;
         figures.insert("latency_p99_ms".into(), json!(p99));
         floors.push(Floor::at_most("latency_p99_ms", p99 as f64, 1000.0));
+    }
+    if args.only.contains(&Part::Openmrs) {
+        openmrs::measure(args.quick, &mut figures, &mut floors).await?;
     }
     report(&figures, &floors)
 }
@@ -183,6 +187,7 @@ async fn deliver_round(http: &reqwest::Client, cht: &StandIn, count: usize) -> R
 fn template(cht: &StandIn, sink: &StandIn, folder: &Path) -> Result<Connector> {
     let setup = Setup {
         binary: "connector-template",
+        begin: "everything",
         cht: site::documents_of(cht, 500),
         partner: json!({ "url": sink.url, "concurrency": CONNECTIONS, "people_token": TOKEN }),
         tuning: json!({}),

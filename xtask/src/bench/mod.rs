@@ -3,8 +3,14 @@
 //! Every participant is a release build in a process of its own. Progress goes to stderr; the figures are one JSON line,
 //! the last on stdout. A figure below its floor makes the exit code 1.
 
+mod backlog;
 mod bare;
 mod delivery;
+mod growth;
+mod log;
+mod openmrs;
+mod people;
+mod prefill;
 mod site;
 
 use std::io::Write;
@@ -18,6 +24,10 @@ use serde_json::{Map, Value};
 pub enum Bench {
     /// Throughput, intake and latency of deliveries, beside plain loops that do the same requests.
     Delivery(delivery::Args),
+    /// The first load of a large site, and a start on the store of one.
+    Growth(growth::Args),
+    /// A backlog of patients with several changes each, through an outage of the partner.
+    Backlog(backlog::Args),
     /// The plain loop that the others are compared with.
     #[command(hide = true)]
     Bare(bare::Args),
@@ -29,6 +39,8 @@ pub fn run(what: Bench) -> Result<()> {
     runtime.block_on(async {
         match what {
             Bench::Delivery(args) => delivery::run(&args).await,
+            Bench::Growth(args) => growth::run(&args).await,
+            Bench::Backlog(args) => backlog::run(&args).await,
             Bench::Bare(args) => bare::run(&args).await,
         }
     })

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use connector_core::clock::SystemClock;
+use connector_core::store::{Place, Store, StoreError, StoreKey, StoreOptions, Transaction, Tx};
 use serde_json::{Value, json};
 use test_support::process::StandIn;
 
@@ -54,6 +58,8 @@ pub fn stand_in(kind: &str, switches: Option<&Value>) -> Result<StandIn> {
 /// Which connector, between which servers, with what besides.
 pub struct Setup<'a> {
     pub binary: &'a str,
+    /// `now` or `everything`.
+    pub begin: &'a str,
     pub cht: Value,
     pub partner: Value,
     pub tuning: Value,
@@ -62,6 +68,8 @@ pub struct Setup<'a> {
 /// A running connector.
 pub struct Connector {
     pub process: StandIn,
+    /// From its start to its line `ready`.
+    pub ready: Duration,
 }
 
 impl Connector {
@@ -75,7 +83,7 @@ impl Connector {
             "log": { "level": "warn" },
             "bridges": [{
                 "name": "bench",
-                "begin": "everything",
+                "begin": setup.begin,
                 "cht": setup.cht,
                 "partner": setup.partner,
                 "tuning": setup.tuning,
@@ -84,7 +92,9 @@ impl Connector {
         std::fs::write(&file, serde_json::to_vec_pretty(&configuration)?)?;
         let mut command = Command::new(binary(setup.binary)?);
         command.arg("run").arg("--make-key").arg("--config").arg(&file);
-        Ok(Self { process: StandIn::run(&mut command)? })
+        let began = Instant::now();
+        let process = StandIn::run(&mut command)?;
+        Ok(Self { process, ready: began.elapsed() })
     }
 
     /// Memory now and at its highest, in MiB.
@@ -95,6 +105,18 @@ impl Connector {
             line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
         };
         Ok((of("VmRSS:").context("no VmRSS")?, of("VmHWM:").context("no VmHWM")?))
+    }
+
+    /// Processor time that it has used, user and system, in seconds.
+    pub fn cpu_s(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.child.id()))?;
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0)
+    }
+
+    /// Rows under way, as it counts them itself.
+    pub async fn backlog(&self, http: &reqwest::Client) -> Result<f64> {
+        self.metric(http, "connector_backlog").await
     }
 
     /// The sum of a metric over its labels.
@@ -159,8 +181,17 @@ where
     }
 }
 
-/// The plain loop over these requests, in its own process.
+/// The plain loop over these requests, in its own process; every answer must be a success.
 pub async fn bare(folder: &Path, requests: &[Line], connections: usize) -> Result<Done> {
+    plain_loop(folder, requests, connections, &[]).await
+}
+
+/// The same, whatever the answers.
+pub async fn bare_any(folder: &Path, requests: &[Line], connections: usize) -> Result<Done> {
+    plain_loop(folder, requests, connections, &["--any-answer"]).await
+}
+
+async fn plain_loop(folder: &Path, requests: &[Line], connections: usize, more: &[&str]) -> Result<Done> {
     let file = folder.join("requests.jsonl");
     let mut text = String::new();
     for request in requests {
@@ -170,11 +201,51 @@ pub async fn bare(folder: &Path, requests: &[Line], connections: usize) -> Resul
     tokio::fs::write(&file, text).await?;
     let mut command = tokio::process::Command::new(binary("xtask")?);
     command.args(["bench", "bare", "--connections", &connections.to_string(), "--requests"]).arg(&file);
-    let output = command.stderr(std::process::Stdio::inherit()).output().await?;
+    let output = command.args(more).stderr(std::process::Stdio::inherit()).output().await?;
     if !output.status.success() {
         bail!("the plain loop failed");
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Opens the store of a connector that has ended.
+pub async fn store(folder: &Path) -> Result<Store> {
+    let key = StoreKey::from_file(&folder.join("store.key"))?;
+    let place = Place::Sqlite { path: folder.join("store/bench.sqlite") };
+    let options = StoreOptions { place, key: Some(key) };
+    Ok(Store::open(&options, Arc::new(SystemClock::new())).await?)
+}
+
+/// How many rows the outbox has ever had.
+pub async fn rows_ever(folder: &Path) -> Result<i64> {
+    let store = store(folder).await?;
+    let rows = store.read(RowsEver).await?;
+    store.close().await;
+    Ok(rows)
+}
+
+struct RowsEver;
+
+#[async_trait]
+impl Transaction for RowsEver {
+    type Out = i64;
+    const NAME: &'static str = "bench-rows";
+
+    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<i64, StoreError> {
+        let row = tx.row("SELECT n FROM counter WHERE name = 'seq'", &[]).await?;
+        row.map_or(Ok(0), |row| row.int(0))
+    }
+}
+
+/// What the files of a folder and those below it hold.
+pub fn folder_mib(folder: &Path) -> f64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => folder_mib(&entry.path()),
+        Ok(meta) => meta.len() as f64 / f64::from(1 << 20),
+        Err(_) => 0.0,
+    };
+    entries.map(size).sum()
 }
 
 /// The machine's load, for whoever reads the figures.
