@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use test_support::process::StandIn;
+use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::Cluster;
 use people::People;
@@ -69,8 +70,14 @@ pub async fn crash(args: Crash) -> Result<ExitCode> {
         Kind::All => vec![(Kind::Sqlite, args.kills - half), (Kind::Postgres, half)],
     };
     let mut tally = Tally::default();
+    let mut told = signal(SignalKind::terminate())?;
     for (kind, kills) in parts {
-        part(kind, kills, args.seed, &mut tally).await?;
+        // Whatever ends a part drops what it started: servers, replicas, the private PostgreSQL.
+        tokio::select! {
+            ended = part(kind, kills, args.seed, &mut tally) => ended?,
+            _ = told.recv() => bail!("told to stop"),
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
     }
     say("kills at which rows stood in a state:");
     for (state, n) in &tally.states {
@@ -141,9 +148,36 @@ async fn part(kind: Kind, kills: usize, seed: u64, tally: &mut Tally) -> Result<
     }
     let rows = replicas.ask(&json!({ "do": "status" })).await?;
     say(&format!("{kind:?}: {kills} kills, {} people; rows left: {}", people.count(), rows["rows"]));
+    let reviews = json!({ "do": "reviews", "all": false, "bodies": false, "limit": 500 });
+    let letters = json!({ "do": "dead-letters", "bodies": false, "limit": 500 });
+    for (ask, list, why) in [(reviews, "reviews", "kind"), (letters, "dead_letters", "reason")] {
+        for (why, n) in reasons(&replicas, ask, list, why).await? {
+            say(&format!("  {list}: {n} {why}"));
+        }
+    }
     tally.lost += counted.lost.len();
     tally.doubled += counted.doubled.len();
     Ok(())
+}
+
+/// How many entries of a list name which reason.
+async fn reasons(
+    replicas: &Replicas,
+    mut ask: Value,
+    list: &str,
+    why: &str,
+) -> Result<BTreeMap<String, usize>> {
+    let mut counts = BTreeMap::new();
+    ask["after"] = json!(0);
+    loop {
+        let page = replicas.ask(&ask).await?;
+        let entries = page[list].as_array().cloned().unwrap_or_default();
+        let Some(last) = entries.last() else { return Ok(counts) };
+        ask["after"] = json!(last["id"].as_i64().or(last["seq"].as_i64()).context("an entry has no number")?);
+        for entry in entries {
+            *counts.entry(entry[why].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    }
 }
 
 async fn conflicts(replicas: &Replicas) -> Result<BTreeSet<String>> {
