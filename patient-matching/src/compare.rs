@@ -20,14 +20,17 @@ pub(crate) struct Levels(pub [Level; MAX_FIELDS]);
 
 /// Compares rows of one table (and of a query against it).
 pub(crate) struct Comparer<'a> {
-    texts: Texts<'a>,
-    layout: &'a Layout,
+    pub texts: Texts<'a>,
+    pub layout: &'a Layout,
     heaped: &'a Heaped,
     reference_year: u32,
-    memo: Vec<(u64, Level)>,
+    /// Two numbers of names and their level in one word.
+    memo: Vec<u64>,
 }
 
 const MEMO: usize = 1 << 16;
+/// Numbers of names above this are not remembered, they would not fit.
+const REMEMBERED: u32 = 1 << 28;
 
 impl<'a> Comparer<'a> {
     /// `reference_year` is the year in which ages are counted.
@@ -37,7 +40,7 @@ impl<'a> Comparer<'a> {
         heaped: &'a Heaped,
         reference_year: u32,
     ) -> Comparer<'a> {
-        Comparer { texts, layout, heaped, reference_year, memo: vec![(0, 0); MEMO] }
+        Comparer { texts, layout, heaped, reference_year, memo: vec![0; MEMO] }
     }
 
     /// Without the memory of earlier comparisons, for one query.
@@ -47,7 +50,7 @@ impl<'a> Comparer<'a> {
         heaped: &'a Heaped,
         reference_year: u32,
     ) -> Comparer<'a> {
-        Comparer { texts, layout, heaped, reference_year, memo: vec![(0, 0); 1 << 10] }
+        Comparer { texts, layout, heaped, reference_year, memo: vec![0; 1 << 10] }
     }
 
     /// All levels of a pair.
@@ -83,21 +86,24 @@ impl<'a> Comparer<'a> {
         if a == b {
             return EXACT;
         }
-        let pair = (u64::from(a.min(b)) << 32) | u64::from(a.max(b));
-        let slot = mix(pair) as usize & (self.memo.len() - 1);
-        if self.memo[slot].0 == pair {
-            return self.memo[slot].1;
-        }
-        let level = self.compare_names(a, b);
-        self.memo[slot] = (pair, level);
-        level
-    }
-
-    fn compare_names(&self, a: u32, b: u32) -> Level {
-        if self.texts.name_facts(a).key == self.texts.name_facts(b).key {
+        let (fa, fb) = (self.texts.name_facts(a), self.texts.name_facts(b));
+        if fa.key == fb.key {
             return KEY;
         }
-        name_level(self.texts.name(a), self.texts.name(b))
+        if !fa.shape.may_be_alike_names(fb.shape) {
+            return NAME_ELSE;
+        }
+        if a.max(b) >= REMEMBERED {
+            return name_level(self.texts.name(a), self.texts.name(b));
+        }
+        let pair = (u64::from(a.min(b)) << 28) | u64::from(a.max(b));
+        let slot = mix(pair) as usize & (self.memo.len() - 1);
+        if self.memo[slot] >> 8 == pair {
+            return (self.memo[slot] & 0xff) as Level;
+        }
+        let level = name_level(self.texts.name(a), self.texts.name(b));
+        self.memo[slot] = (pair << 8) | u64::from(level);
+        level
     }
 
     /// Names that stand in another slot of the other record.
@@ -125,7 +131,11 @@ impl<'a> Comparer<'a> {
     }
 
     fn close(&mut self, a: u32, b: u32) -> bool {
-        a != 0 && b != 0 && self.name(a, b) <= NEAR85
+        if a == 0 || b == 0 || a == b {
+            return a != 0 && a == b;
+        }
+        let (fa, fb) = (self.texts.name_facts(a), self.texts.name_facts(b));
+        fa.key == fb.key || (fa.shape.may_be_close(fb.shape) && self.name(a, b) <= NEAR85)
     }
 
     fn middle(&mut self, a: &[u32], b: &[u32]) -> Level {
@@ -208,15 +218,23 @@ impl<'a> Comparer<'a> {
                 }
                 best = best.min(if x == y {
                     PHONE_SAME
-                } else {
+                } else if self.may_be_within(x, y, PHONE_DIGITS) {
                     phone_level(self.texts.code(x), self.texts.code(y))
+                } else {
+                    PHONE_ELSE
                 });
             }
         }
         best
     }
 
-    fn near_name(&mut self, a: u32, b: u32) -> Level {
+    /// Whether two codes may be made equal by putting in or taking out this many digits.
+    pub fn may_be_within(&self, a: u32, b: u32, digits: u32) -> bool {
+        self.texts.code_facts(a).shape.may_be_within(self.texts.code_facts(b).shape, digits)
+    }
+
+    /// Level of two names of mothers or caretakers.
+    pub fn near_name(&mut self, a: u32, b: u32) -> Level {
         missing(a, b, NEAR_ONE).unwrap_or_else(|| match self.name(a, b) {
             EXACT => NEAR_SAME,
             KEY..=NICK => NEAR_NEAR,
@@ -229,8 +247,12 @@ impl<'a> Comparer<'a> {
             if a == b {
                 return NEAR_SAME;
             }
+            let (fa, fb) = (self.texts.place_facts(a), self.texts.place_facts(b));
+            if fa.key != fb.key && !fa.shape.may_be_alike(fb.shape) {
+                return NEAR_ELSE;
+            }
             let (ta, tb) = (self.texts.place(a), self.texts.place(b));
-            let near = self.texts.place_facts(a).key == self.texts.place_facts(b).key
+            let near = fa.key == fb.key
                 || (ta.len() > 2 && tb.len() > 2 && (jaro_winkler(ta, tb) >= 0.9 || within_one_edit(ta, tb)));
             if near { NEAR_NEAR } else { NEAR_ELSE }
         })
@@ -241,7 +263,9 @@ impl<'a> Comparer<'a> {
         missing(a, b, NEAR_ONE).unwrap_or_else(|| {
             if a == b {
                 NEAR_SAME
-            } else if within_one_edit(self.texts.code(a), self.texts.code(b)) {
+            } else if self.may_be_within(a, b, EDIT_DIGITS)
+                && within_one_edit(self.texts.code(a), self.texts.code(b))
+            {
                 NEAR_NEAR
             } else {
                 NEAR_ELSE
@@ -249,6 +273,11 @@ impl<'a> Comparer<'a> {
         })
     }
 }
+
+/// Digits that one edit puts in or takes out, at most.
+pub(crate) const EDIT_DIGITS: u32 = 2;
+/// Digits by which two phones of nine digits may differ that end in the same seven.
+pub(crate) const PHONE_DIGITS: u32 = 4;
 
 /// The missing level, if one side is missing; `one` is the level "missing on one side".
 fn missing(a: u32, b: u32, one: Level) -> Option<Level> {
@@ -315,7 +344,9 @@ fn token_level(a: &str, b: &str) -> Level {
 }
 
 fn phone_level(a: &str, b: &str) -> Level {
-    let tail = |s: &str| s.len().checked_sub(7).and_then(|i| s.get(i..)).map(str::to_owned);
+    fn tail(s: &str) -> Option<&str> {
+        s.len().checked_sub(7).and_then(|i| s.get(i..))
+    }
     match (tail(a), tail(b)) {
         (Some(x), Some(y)) if x == y => PHONE_LAST7,
         _ if within_one_edit(a, b) => PHONE_EDIT,

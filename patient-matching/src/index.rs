@@ -14,10 +14,11 @@ use crate::compare::Comparer;
 use crate::decide::{Candidate, flags};
 use crate::error::Error;
 use crate::explain::{Explanation, build};
-use crate::model::{Featurer, Model, Rarity, Weights};
+use crate::model::{Featurer, Model, Rarity};
 use crate::person::Person;
 use crate::pool::{Pool, mix};
 use crate::table::{BIRTH, Kind, Layout, Pools, Texts};
+use crate::weights::Weights;
 
 /// People in memory, found by the keys of [blocking](crate::BlockingReport) and scored by a model.
 pub struct Index {

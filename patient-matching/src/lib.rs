@@ -55,6 +55,7 @@ pub mod synth;
 mod table;
 mod text;
 mod train;
+mod weights;
 
 pub use birth::Birth;
 pub use block::{BlockingReport, Dropped};

@@ -10,6 +10,7 @@ use crate::compare::{Comparer, Levels};
 use crate::error::Error;
 use crate::levels::*;
 use crate::table::{self, Layout, Pools, Texts};
+use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -163,7 +164,7 @@ pub(crate) const MAX_LEVELS: usize = 18;
 pub(crate) const CLOSENESS: usize = 3;
 /// Fields whose levels mean less (or more) the closer the households are.
 pub(crate) const CLOSE_FIELDS: [usize; 3] = [F_GIVEN, F_MIDDLE, F_BIRTH];
-const CLOSE_WORDS: [&str; CLOSENESS] = ["one household", "one family and place", "strangers"];
+pub(crate) const CLOSE_WORDS: [&str; CLOSENESS] = ["one household", "one family and place", "strangers"];
 const STATES: [&str; 3] = ["agrees", "differs", "missing"];
 
 /// What scoring reads of a pair.
@@ -297,7 +298,7 @@ pub(crate) fn closeness_word(closeness: usize) -> &'static str {
     CLOSE_WORDS[closeness]
 }
 
-fn context_index(words: &[String; 4]) -> Option<usize> {
+pub(crate) fn context_index(words: &[String; 4]) -> Option<usize> {
     words.iter().try_fold(0, |index, word| Some(index * 3 + STATES.iter().position(|s| s == word)?))
 }
 
@@ -337,100 +338,6 @@ impl Rarity {
     /// Rarities of all names of a pool, from number `from` on.
     pub fn extend(&self, pools: &Pools, from: usize, out: &mut Vec<[f32; 4]>) {
         out.extend((from..pools.names.len()).map(|i| self.of(pools.names.text(i as u32))));
-    }
-}
-
-/// A model made ready for scoring.
-pub(crate) struct Weights {
-    pub prior: f64,
-    pub bits: [[f64; MAX_LEVELS]; MAX_FIELDS],
-    pub rarity: [f64; 4],
-    pub context: [f64; CONTEXTS],
-    pub close: [[[f64; MAX_LEVELS]; CLOSENESS]; CLOSE_FIELDS.len()],
-    pub fields: usize,
-    /// Most bits that the given name can add if the two do not agree in their own slot.
-    crossed_max: f64,
-    /// Most bits that all fields but given name and birth date can add.
-    rest_max: f64,
-}
-
-impl Weights {
-    pub fn new(model: &Model) -> Weights {
-        let mut w = Weights {
-            prior: model.prior_bits,
-            bits: [[0.0; MAX_LEVELS]; MAX_FIELDS],
-            rarity: [0.0; 4],
-            context: [0.0; CONTEXTS],
-            close: [[[0.0; MAX_LEVELS]; CLOSENESS]; CLOSE_FIELDS.len()],
-            fields: model.field_count(),
-            crossed_max: 0.0,
-            rest_max: 0.0,
-        };
-        for (bits, field) in w.bits.iter_mut().zip(&model.fields) {
-            for (slot, level) in bits.iter_mut().zip(&field.levels) {
-                *slot = level.bits;
-            }
-        }
-        for (slot, (field, _)) in w.rarity.iter_mut().zip(RARE) {
-            *slot = model.fields.get(field).map_or(0.0, |f| f.rarity);
-        }
-        for c in &model.household_bits {
-            if let Some(i) = context_index(&c.combination) {
-                w.context[i] = c.bits;
-            }
-        }
-        for c in &model.closeness_bits {
-            let field = CLOSE_FIELDS.iter().position(|f| kind(*f, 0).name == c.field);
-            let closeness = CLOSE_WORDS.iter().position(|w| *w == c.closeness);
-            if let (Some(f), Some(h)) = (field, closeness) {
-                w.close[f][h].iter_mut().zip(&c.bits).for_each(|(slot, bits)| *slot = *bits);
-            }
-        }
-        let most = |bits: &[f64]| bits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        w.rest_max = most(&w.context)
-            + w.close.iter().map(|f| most(f.as_flattened())).sum::<f64>()
-            + 5.0 * w.rarity.iter().map(|r| r.abs()).sum::<f64>();
-        w.crossed_max = most(&w.bits[F_GIVEN][usize::from(CROSS_FAMILY)..=usize::from(CROSS_MIDDLE)]);
-        for (i, bits) in w.bits.iter().enumerate().take(w.fields) {
-            if ![F_GIVEN, F_BIRTH].contains(&i) {
-                w.rest_max += most(&bits[..kind(i, model.layout.places).levels.len()]);
-            }
-        }
-        w
-    }
-
-    /// The total of a pair.
-    pub fn total(&self, f: &Features, layout: &Layout) -> f64 {
-        let mut sum = self.prior;
-        for (bits, &level) in self.bits.iter().zip(&f.levels.0).take(self.fields) {
-            sum += bits[usize::from(level)];
-        }
-        for (w, r) in self.rarity.iter().zip(f.rarity) {
-            sum += w * f64::from(r);
-        }
-        sum + self.household(f, layout)
-    }
-
-    /// What living close together changes.
-    pub fn household(&self, f: &Features, layout: &Layout) -> f64 {
-        let closeness = f.closeness(layout);
-        let close: f64 = self
-            .close
-            .iter()
-            .zip(CLOSE_FIELDS)
-            .map(|(bits, field)| bits[closeness][usize::from(f.levels.0[field])])
-            .sum();
-        self.context[f.context(layout)] + close
-    }
-
-    /// Whether no agreement of the other fields can lift the pair to `floor`. `given` is the level of the two
-    /// given names before other slots are looked at.
-    pub fn hopeless(&self, given: Level, birth: Level, floor: f64) -> bool {
-        let mut name = self.bits[F_GIVEN][usize::from(given)];
-        if (LIKE70..NAME_BOTH).contains(&given) {
-            name = name.max(self.crossed_max);
-        }
-        self.prior + name + self.bits[F_BIRTH][usize::from(birth)] + self.rest_max < floor
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "numbers and slots are made by the pool itself")]
 
+use crate::similarity::Shape;
 use crate::text;
 
 /// A 64-bit hash that is stable across runs (FNV-1a with a final mix).
@@ -23,13 +24,15 @@ pub(crate) fn mix(mut h: u64) -> u64 {
     h ^ (h >> 33)
 }
 
-/// What blocking needs to know about a value.
+/// What blocking and comparing need to know about a value before they look at its letters.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Facts {
     /// Hash of the re-spelling key, 0 for the empty string.
     pub key: u32,
     /// Hash of the consonant skeleton of that key.
     pub skeleton: u32,
+    /// The letters of a name or place, the digits of a code.
+    pub shape: Shape,
 }
 
 /// A set of distinct strings.
@@ -167,10 +170,10 @@ impl Pool {
 
 fn make_facts(value: &str, spelled: bool) -> Facts {
     if !spelled {
-        return Facts { key: short_hash(value), skeleton: 0 };
+        return Facts { key: short_hash(value), skeleton: 0, shape: Shape::of_code(value) };
     }
     let key = text::spelling_key(value);
-    Facts { key: short_hash(&key), skeleton: short_hash(&text::skeleton(&key)) }
+    Facts { key: short_hash(&key), skeleton: short_hash(&text::skeleton(&key)), shape: Shape::of(value) }
 }
 
 fn short_hash(text: &str) -> u32 {

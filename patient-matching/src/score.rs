@@ -5,12 +5,12 @@
 
 #![allow(clippy::indexing_slicing, reason = "rows come from the table that is scored")]
 
-use crate::birth::Birth;
 use crate::block::{BlockingReport, Wanted, visit_pairs};
 use crate::compare::Comparer;
-use crate::model::{Featurer, Model, Purpose, Rarity, Weights};
-use crate::table::{self, Table};
+use crate::model::{Featurer, Model, Purpose, Rarity};
+use crate::table::Table;
 use crate::train::Options;
+use crate::weights::Weights;
 
 /// A pair of rows and its bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,11 +59,7 @@ impl<'a> Scorer<'a> {
             || (self.featurer(), Vec::new()),
             |(featurer, out), a, b, _| {
                 let (ra, rb) = (self.table.row(a), self.table.row(b));
-                let given = featurer.comparer.name(ra[table::GIVEN], rb[table::GIVEN]);
-                let birth = featurer
-                    .comparer
-                    .birth(Birth::from_bits(ra[table::BIRTH]), Birth::from_bits(rb[table::BIRTH]));
-                if self.weights.hopeless(given, birth, floor) {
+                if self.weights.ceiling(&mut featurer.comparer, ra, rb) < floor {
                     return;
                 }
                 let bits = self.weights.total(&featurer.features(ra, rb), &self.table.layout);

@@ -457,14 +457,21 @@ fn start(map: &Map, background: &[Sample], table: &Table) -> Prior {
         for s in background {
             counts[usize::from(s.features.levels.0[field])] += f64::from(s.negative);
         }
+        let mut most = 7.0;
         for (level, count) in counts.iter().enumerate() {
             let u = (count + 0.5) / (total + 0.5 * counts.len() as f64);
             let at = map.level(field, level);
+            let last = level + 3 == counts.len();
             mean[at] = if is_missing(kind, level as Level) {
                 0.0
+            } else if *count < SEEN {
+                (kind.expected[level] / u).ln().clamp(-5.0, if last { 0.0 } else { most })
             } else {
                 (kind.expected[level] / u).ln().clamp(-5.0, 7.0)
             };
+            if level == 0 {
+                most = mean[at].max(1.0);
+            }
             precision[at] = if is_missing(kind, level as Level) { 4.0 } else { 1.0 };
         }
     }
@@ -479,6 +486,9 @@ fn start(map: &Map, background: &[Sample], table: &Table) -> Prior {
     precision[0] = 0.01;
     Prior { mean, precision }
 }
+
+/// A level of fewer false pairs is worth no more than the same value is, and a difference nothing.
+const SEEN: f64 = 3.0;
 
 /// How firmly corrections for households are held towards nothing, in pairs.
 const STIFF: f64 = 20.0;

@@ -2,6 +2,8 @@
 
 use crate::people;
 use patient_matching::{Index, Model, Options, Person, Purpose, Store, Table, learn};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 fn model() -> Model {
@@ -122,4 +124,60 @@ fn many_threads_get_the_answers_of_one() {
             scope.spawn(|| assert_eq!(answers(&index, &people), one));
         }
     });
+}
+
+/// The process that is killed: writes people and takes some out again, with a snapshot now and then, and says
+/// what is done.
+#[test]
+fn writer_to_be_killed() {
+    let Some(folder) = std::env::var_os("MATCHING_WRITER") else { return };
+    let mut store = Store::open(&folder, model()).unwrap();
+    let mut out = std::io::stdout().lock();
+    for i in store.index().len().. {
+        store.insert(0, &numbered(i)).unwrap();
+        writeln!(out, "\ndone {i}").unwrap();
+        if i % 50 == 49 {
+            store.snapshot().unwrap();
+        }
+    }
+}
+
+fn numbered(i: usize) -> Person {
+    Person::new(format!("p{i}")).given("Amina").family("Otieno").phone(&format!("07{:08}", 12_345_678 + i))
+}
+
+#[test]
+fn nothing_that_was_said_to_be_done_is_lost_when_the_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut done = 0;
+    for round in 0..12_usize {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "storage::writer_to_be_killed", "--nocapture"])
+            .env("MATCHING_WRITER", folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let wanted = done + 7 * round + 45;
+        let mut read = |most: usize| {
+            for line in lines.by_ref() {
+                if let Some(i) = line.strip_prefix("done ") {
+                    done = i.parse::<usize>().unwrap() + 1;
+                    if done >= most {
+                        break;
+                    }
+                }
+            }
+        };
+        read(wanted);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        read(usize::MAX);
+        let store = Store::open(folder.path(), model()).unwrap();
+        let n = store.index().len();
+        assert!(n == done || n == done + 1, "round {round}: {done} done, {n} there");
+        assert!(store.index().contains(0, &format!("p{}", n - 1)) && store.index().contains(0, "p0"));
+        let found = store.index().query(&numbered(n / 2), Some(0), 1_000);
+        assert!(found.iter().any(|c| c.id == format!("p{}", n / 2)), "round {round}");
+    }
 }
