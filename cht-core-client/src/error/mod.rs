@@ -16,6 +16,8 @@ use crate::transport::{TransportError, TransportErrorKind};
 
 /// How long the CHT refuses basic logins after ten failed ones, counted from the first failure.
 pub const RATE_LIMIT_WINDOW: Duration = Duration::from_secs(10);
+/// Longest wait that an answer may ask for: a number beyond it is a mistake, or no time at all.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -238,7 +240,8 @@ impl Said {
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -299,5 +302,13 @@ mod tests {
         assert!(
             matches!(error(429, "Too Many Requests"), Error::RateLimited { wait } if wait == RATE_LIMIT_WINDOW)
         );
+        let asked = |seconds: &str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, seconds.parse().unwrap())]);
+            match Error::of_answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"") {
+                Some(Error::RateLimited { wait }) => wait.as_secs(),
+                _ => 0,
+            }
+        };
+        assert_eq!(["7", "254799000007", "soon"].map(asked), [7, 3_600, 10]);
     }
 }

@@ -301,3 +301,23 @@ async fn released_calls_are_known_by_the_release_and_later_ones_by_trying() {
     assert!(!development.has(Feature::ContactSummaries).await.unwrap());
     assert_eq!(transport.sent().iter().filter(|sent| sent.path == "/api/v1/contact").count(), 1);
 }
+
+#[tokio::test]
+async fn every_call_asks_for_json_and_names_its_own_content_type_exactly() {
+    // Without the first an error is a page or a redirect, with a parameter beside the second it is a 400, and a document
+    // without the second ends the api.
+    let transport = Arc::new(Replay::new(|_, number| Ok(logged_in(number))));
+    let client = with_session(&transport);
+    let doc = json!({"_id": "a", "type": "person"}).as_object().unwrap().clone();
+    let _ = client.medic().put("a", &doc).await;
+    let _ = client.medic().bulk_docs(std::slice::from_ref(&doc)).await;
+    let _ = client.people().create(&doc).await;
+    let _ = client.medic().get::<Value>("a").await;
+    let sent = transport.sent();
+    assert!(sent.len() >= 5, "{:?}", paths(&transport));
+    for sent in sent {
+        assert_eq!(sent.headers["accept"], "application/json", "{}", sent.path);
+        let content_type = sent.headers.get("content-type").map(|v| v.to_str().unwrap());
+        assert_eq!(content_type, (!sent.body.is_empty()).then_some("application/json"), "{}", sent.path);
+    }
+}
