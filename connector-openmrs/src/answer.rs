@@ -1,6 +1,7 @@
 //! What an answer to a write says. Pure: the text decides, then the status; and never does either prove a write.
 
 use crate::client::Answer;
+use crate::config::ADDRESS_FIELDS;
 
 /// What an answer to a write says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,16 +74,63 @@ impl Said {
     }
 }
 
-/// Paths of the refused fields: OpenMRS makes them of property names only.
+/// Properties that OpenMRS names when it refuses a patient, beside the parts of an address.
+const PROPERTIES: [&str; 24] = [
+    "patient",
+    "person",
+    "uuid",
+    "names",
+    "givenName",
+    "middleName",
+    "familyName",
+    "familyName2",
+    "preferred",
+    "gender",
+    "birthdate",
+    "birthdateEstimated",
+    "dead",
+    "deathDate",
+    "causeOfDeath",
+    "causeOfDeathNonCoded",
+    "addresses",
+    "attributes",
+    "attributeType",
+    "value",
+    "identifiers",
+    "identifier",
+    "identifierType",
+    "location",
+];
+
+/// Paths of the refused fields. Those made of known properties and places in a list only: any other word may be a value.
 fn fields(answer: &Answer) -> String {
     let body = answer.json();
     let refused = body.pointer("/error/fieldErrors").and_then(|f| f.as_object());
-    let is_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '[' | ']' | '_');
+    let is_place = |part: &str| part.len() <= 2 && part.chars().all(|c| c.is_ascii_digit());
+    let is_known =
+        |part: &str| PROPERTIES.contains(&part) || ADDRESS_FIELDS.contains(&part) || is_place(part);
     let paths: Vec<&str> = refused
         .into_iter()
         .flat_map(|f| f.keys())
-        .filter(|p| p.chars().all(is_path))
         .map(String::as_str)
+        .filter(|path| path.split(['.', '[', ']']).all(is_known))
         .collect();
     if paths.is_empty() { String::new() } else { format!(" at {}", paths.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_paths_of_refused_fields_only_known_words_are_repeated() {
+        let text = r#"{"error":{"fieldErrors":{"names[0].givenName":[],"addresses[12].cityVillage":[],"birthdate":[],
+            "Amina":[],"0712345678":[],"names[0].Amina":[],"names.Amina Otieno":[]}}}"#;
+        let answer = Answer { status: 400, text: text.into(), date: None, retry_after: None };
+        let Said::Invalid(reason) = Said::of(&answer) else { panic!("not refused") };
+        assert_eq!(
+            reason,
+            "OpenMRS refused it (400) at addresses[12].cityVillage, birthdate, names[0].givenName"
+        );
+    }
 }

@@ -43,8 +43,15 @@ const ASKED: [(&str, &str); 8] = [
     ("Get Providers", "Practitioner"),
     ("Get Relationships", "RelatedPerson"),
 ];
+/// What a look at the cause of a death may ask for.
+const CONCEPTS: &str = "Get Concepts";
 /// Difference of the clocks from which on it is told.
 const TOLERANCE: i64 = 60;
+
+/// Whether this is the name of a privilege that a request of this connector may lack.
+pub fn is_known_privilege(name: &str) -> bool {
+    name == CONCEPTS || NEEDED.contains(&name) || ASKED.iter().any(|(asked, _)| *asked == name)
+}
 
 impl OpenMrs {
     /// Everything that can be found out.

@@ -20,8 +20,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::check::is_known_privilege;
+
 /// Longest answer that is read: a page of 100 patients with narrative is about 1 MiB.
 const LONGEST: usize = 32 << 20;
+/// Longest wait that a server may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// What stays as it is in a path segment or a query value.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -281,7 +285,8 @@ impl Client {
                     }));
                 }
                 Some(Denied::Privilege) => {
-                    let names = missing(&answer.text).unwrap_or_default();
+                    let names =
+                        missing(&answer.text).unwrap_or_else(|| "OpenMRS does not say which".to_owned());
                     return Err(Failure::Halt(format!("the user lacks a privilege: {names}")));
                 }
             }
@@ -293,7 +298,8 @@ async fn read(response: http::Response<cht_core_client::transport::Body>) -> Res
     let (head, body) = response.into_parts();
     let text = |name| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let date = text(header::DATE);
-    let retry_after = text(header::RETRY_AFTER).and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = text(header::RETRY_AFTER).and_then(|s| s.trim().parse().ok());
+    let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
     let body = collect(body, LONGEST).await?;
     let text = String::from_utf8_lossy(&body).into_owned();
     Ok(Answer { status: head.status.as_u16(), text, date, retry_after })
@@ -331,10 +337,16 @@ pub fn is_denied(answer: &Answer) -> bool {
     denied(answer).is_some()
 }
 
-/// Names of the privileges that an answer asks for.
+/// Names of the privileges that an answer asks for. Only known ones are repeated: whatever else stands there may be
+/// anybody's name.
 fn missing(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("Privileges required: ")?;
-    Some(rest.chars().take_while(|c| c.is_ascii_alphabetic() || matches!(c, ' ' | ',' | '-')).collect())
+    let known: Vec<&str> = rest
+        .split(|c: char| !c.is_ascii_alphabetic() && c != ' ')
+        .map(str::trim)
+        .take_while(|name| is_known_privilege(name))
+        .collect();
+    Some(if known.is_empty() { "one that the connector does not know".to_owned() } else { known.join(", ") })
 }
 
 fn privileges(session: &Value) -> Option<Vec<String>> {
@@ -366,6 +378,14 @@ mod tests {
     #[test]
     fn only_names_of_privileges_are_taken_from_a_text() {
         let text = "{\"message\":\"[Privileges required: Add Patients,Edit Patients]\",\"detail\":\"Amina\"}";
-        assert_eq!(missing(text).as_deref(), Some("Add Patients,Edit Patients"));
+        assert_eq!(missing(text).as_deref(), Some("Add Patients, Edit Patients"));
+        for text in [
+            "Privileges required: Amina Otieno",
+            "Privileges required: Edit Patients for Amina",
+            "Privileges required: ",
+        ] {
+            assert_eq!(missing(text).as_deref(), Some("one that the connector does not know"));
+        }
+        assert_eq!(missing("Privileges required: Get Locations, Amina").as_deref(), Some("Get Locations"));
     }
 }

@@ -19,7 +19,7 @@ pub const CHT_IDENTIFIER: &str = "c6552b22-f191-4557-a432-1f4df872d473";
 /// The attribute type that the reference application uses for the phone, and fhir2 shows as `telecom`.
 const PHONE: &str = "14d4f066-15f5-102d-96e4-000c29c2a5d7";
 /// Parts of an OpenMRS address that a canonical part may be kept in.
-const ADDRESS_FIELDS: [&str; 20] = [
+pub const ADDRESS_FIELDS: [&str; 20] = [
     "cityVillage",
     "countyDistrict",
     "stateProvince",
