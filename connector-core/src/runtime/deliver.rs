@@ -83,6 +83,10 @@ impl Bridge {
 
     async fn decide(&self, side: Side, opened: &Opened) -> Plan {
         let row = &opened.row;
+        let closed = self.system(side).pace.closed_for(self.clock.now());
+        if closed > 0 {
+            return Plan::Decided(Decision::Later { after: closed, failed: false });
+        }
         match row.state {
             State::Planned => Plan::Decided(Decision::Again),
             State::Unknown => self.unknown(side, opened).await,
@@ -240,8 +244,11 @@ impl Bridge {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let outcomes = if permit.is_none() || system.is_halted() {
-            group.iter().map(|_| Outcome::retry("the system is halted")).collect()
+        // Since the claim was made the system may have failed so often that it is left alone.
+        let left_alone =
+            permit.is_none() || system.is_halted() || system.pace.closed_for(self.clock.now()) > 0;
+        let outcomes = if left_alone {
+            group.iter().map(|_| Outcome::retry("the system is left alone for now")).collect()
         } else {
             let tasks: Vec<Task> = group
                 .iter()
@@ -267,7 +274,9 @@ impl Bridge {
         let now = self.clock.now();
         let mut items = Vec::with_capacity(size);
         for ((claimed, job), outcome) in group.iter().zip(outcomes) {
-            system.pace.note(&outcome, now);
+            if !left_alone {
+                system.pace.note(&outcome, now);
+            }
             if let Outcome::Halt(_) = &outcome {
                 system.set_halted(true);
             }

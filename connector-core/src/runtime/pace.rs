@@ -73,6 +73,11 @@ impl Pace {
         1
     }
 
+    /// How long the breaker stays open, in milliseconds: until then no request is begun.
+    pub fn closed_for(&self, now: i64) -> i64 {
+        (self.lock().open_until - now).max(0)
+    }
+
     /// The row taken to try an open breaker did not lead to a request.
     pub fn not_tried(&self) {
         self.lock().probing = false;
@@ -89,16 +94,18 @@ impl Pace {
             Outcome::Halt(_) => return,
         };
         let mut state = self.lock();
-        if state.probing || state.open_until > 0 {
-            state.probing = false;
+        if state.open_until > 0 {
             if good {
+                state.probing = false;
                 state.open_until = 0;
                 state.pause = 0;
                 state.recent.clear();
-            } else {
+            } else if state.probing {
+                state.probing = false;
                 state.pause = (state.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 state.open_until = now + state.pause;
             }
+            // A request that was under way when the breaker opened tells nothing new by failing.
             return;
         }
         state.recent.push_back(good);
@@ -153,6 +160,16 @@ mod tests {
         assert_eq!(p.room(3 * FIRST_PAUSE, 8), 1);
         p.note(&Outcome::Conflict, 3 * FIRST_PAUSE);
         assert_eq!(p.room(3 * FIRST_PAUSE, 8), 8);
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_breaker_opened_makes_no_pause_longer() {
+        let p = pace();
+        for _ in 0..WINDOW + 100 {
+            p.note(&Outcome::Unknown, 0);
+        }
+        assert_eq!(p.closed_for(0), FIRST_PAUSE);
+        assert_eq!((p.closed_for(FIRST_PAUSE), p.room(FIRST_PAUSE, 8)), (0, 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::pace::pause;
 use super::system::System;
 use crate::change::{Body, Change, Effect, Patient, Record, RecordId, field};
 use crate::clock::millis;
-use crate::connector::{Command, Known, Reject};
+use crate::connector::{Command, Fault, Known, Outcome, Reject};
 use crate::outbox::{
     Base, Conflict, Decision, Decisions, Ends as LinkEnds, Key, Links, NOT_HELD, NewerEdit, OpenCreates,
     Planned, Relation, Row, effect_key, hex,
@@ -71,6 +71,12 @@ impl Bridge {
             Ok(decision) => decision,
             Err(Stop::Decided(decision)) => *decision,
             Err(Stop::Error(error)) => {
+                let target = self.system(side);
+                if let RuntimeError::Fault { system, fault: Fault::Retry { after: None, reason } } = &error
+                    && *system == target.name
+                {
+                    target.pace.note(&Outcome::retry(reason.as_str()), self.clock.now());
+                }
                 tracing::warn!(error = %error, source_id = hex(&opened.row.source), "planning failed; it is done again");
                 retry(true)
             }
