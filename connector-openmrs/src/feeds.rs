@@ -349,17 +349,17 @@ fn kind<'a>(feed: &str, types: &'a str) -> Result<Kind<'a>, Fault> {
 
 fn rows(answer: &Answer) -> Result<(Vec<Row>, Option<String>), Fault> {
     let bundle: Bundle = answer.parse().map_err(Fault::retry)?;
-    let today = bundle.today();
-    let row = |resource: &Value| {
+    let (today, search) = (bundle.today(), bundle.search());
+    let row = |resource: Value| {
         let meta = resource.get("meta").and_then(|meta| FhirMeta::deserialize(meta).ok());
         Row {
             id: resource.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
             second: meta.as_ref().and_then(instant).map(second),
             today: today.clone(),
-            resource: resource.clone(),
+            resource,
         }
     };
-    Ok((bundle.resources().map(row).collect(), bundle.search()))
+    Ok((bundle.into_resources().map(row).collect(), search))
 }
 
 fn instant(meta: &FhirMeta) -> Option<Timestamp> {

@@ -40,6 +40,11 @@ impl Bundle {
         self.entry.iter().map(|e| &e.resource)
     }
 
+    /// The resources themselves.
+    pub fn into_resources(self) -> impl Iterator<Item = Value> {
+        self.entry.into_iter().map(|e| e.resource)
+    }
+
     /// Number under which the server keeps the search, if there are more pages. Of the link nothing else is used: its host
     /// may be an inner one, and it forgets `_summary`.
     pub fn search(&self) -> Option<String> {

@@ -253,7 +253,7 @@ pub struct Tuning {
     /// Workers for each system.
     #[schemars(range(min = 1, max = 256))]
     pub workers: usize,
-    /// Rows under way above which polling pauses and entrances answer 503.
+    /// Rows under way above which entrances answer 503. Polling pauses at a tenth of them.
     #[schemars(range(min = 1))]
     pub high_water: i64,
 }

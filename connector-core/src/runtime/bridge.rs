@@ -43,7 +43,7 @@ pub struct BridgeOptions {
     pub take: usize,
     /// Workers for each system.
     pub workers: usize,
-    /// Open rows above which polling pauses and endpoints answer 503, and below which they resume.
+    /// Rows under way above which endpoints answer 503, and below which they resume. Polling pauses at a tenth of it.
     pub high_water: i64,
     /// Digest of the configuration that decides about commands.
     pub config: i64,
@@ -174,6 +174,12 @@ impl Bridge {
     /// Whether no more is taken in for now.
     pub fn is_full(&self) -> bool {
         self.backlog() >= self.options.high_water
+    }
+
+    /// Whether so much is under way that no more is polled for now: what a feed gives is safe where it is, and a store
+    /// that holds all of it is large for good.
+    pub(super) fn has_enough(&self) -> bool {
+        self.backlog() >= (self.options.high_water / 10).max(1)
     }
 
     /// Runs a transaction; `effect` tells whether it found anything to do.

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::task::JoinSet;
+
 use super::bridge::{Begin, Bridge, RuntimeError};
 use super::system::System;
 use crate::change::{Record, RecordId};
 use crate::clock::millis;
-use crate::connector::{Fault, Feed};
+use crate::connector::{Fault, Feed, Page};
 use crate::http::endpoint::Delivery;
 use crate::outbox::{Accept, Cursor, DueRefresh, FeedMove, Item, LoadCursor, SeenDigests, Tick, Unread};
 use crate::reconcile::Side;
@@ -26,6 +28,16 @@ pub enum Polled {
     },
 }
 
+/// A page that is being read while the one before it is stored.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    position: String,
+    /// The transaction before its reading began.
+    began: i64,
+    /// Holds the reading, and ends it when nobody wants it any more.
+    page: JoinSet<Result<Page, Fault>>,
+}
+
 /// Where a feed stands before a poll, and how much of it counts.
 struct Standing {
     from: Option<Cursor>,
@@ -37,6 +49,16 @@ struct Standing {
 impl Bridge {
     /// Polls one feed if it is due.
     pub async fn poll(&self, side: Side, feed: &Feed) -> Result<Polled, RuntimeError> {
+        self.poll_ahead(side, feed, None).await
+    }
+
+    /// The same; of a rolling pass the next page is read meanwhile.
+    pub(super) async fn poll_ahead(
+        &self,
+        side: Side,
+        feed: &Feed,
+        ahead: Option<&mut Ahead>,
+    ) -> Result<Polled, RuntimeError> {
         let system = self.system(side);
         let name = format!("{}/{}", system.name, feed.name);
         let (cursor, began) = self.store.read(LoadCursor { feed: name.clone() }).await?;
@@ -46,7 +68,7 @@ impl Bridge {
         {
             return Ok(Polled::NotDue(c.due));
         }
-        let standing = match cursor {
+        let mut standing = match cursor {
             Some(c) => Standing { position: c.position.clone(), pass: c.pass, from: Some(c), began },
             None if self.options.begin == Begin::Everything => {
                 Standing { from: None, position: None, pass: 1, began }
@@ -64,11 +86,32 @@ impl Bridge {
                 return Ok(Polled::Read { changed: 0, more: true });
             }
         };
-        let page =
-            match system.connector.poll(&feed.name, standing.position.as_deref(), self.options.page).await {
-                Ok(page) => page,
-                Err(fault) => return Err(self.fault(system, fault).await),
-            };
+        let mut ahead = ahead.filter(|_| feed.whole);
+        let read = match (&mut ahead, &standing.position) {
+            (Some(ahead), Some(position)) if ahead.position == *position => {
+                ahead.page.join_next().await.and_then(Result::ok).map(|page| (page, ahead.began))
+            }
+            _ => None,
+        };
+        let page = match read {
+            Some((page, began)) => {
+                standing.began = began;
+                page
+            }
+            None => system.connector.poll(&feed.name, standing.position.as_deref(), self.options.page).await,
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(fault) => return Err(self.fault(system, fault).await),
+        };
+        if let Some(ahead) = ahead {
+            *ahead = Ahead { position: page.next.clone(), began, page: JoinSet::new() };
+            if page.more {
+                let (connector, feed) = (system.connector.clone(), feed.name.clone());
+                let (position, limit) = (page.next.clone(), self.options.page);
+                ahead.page.spawn(async move { connector.poll(&feed, Some(&position), limit).await });
+            }
+        }
         let number =
             i64::try_from(system.capabilities.feeds.iter().position(|f| f.name == feed.name).unwrap_or(0))
                 .unwrap_or(0);

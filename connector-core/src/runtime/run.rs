@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bridge::{Bridge, RuntimeError};
-use super::intake::Polled;
+use super::intake::{Ahead, Polled};
 use crate::connector::{Fault, Feed};
 use crate::outbox::{GiveUpWaiting, Purge, Totals};
 use crate::reconcile::Side;
@@ -113,14 +113,24 @@ impl Bridge {
     }
 
     async fn keep_polling(self: Arc<Self>, side: Side, feed: Feed, shutdown: Shutdown) {
-        let system = self.system(side);
+        let (system, mut ahead) = (self.system(side), Ahead::default());
         while !shutdown.is_stopping() {
-            if system.is_halted() || !system.is_checked() || self.is_full() {
+            if system.is_halted() || !system.is_checked() {
+                ahead = Ahead::default();
                 shutdown.sleep(IDLE).await;
                 continue;
             }
+            if self.has_enough() {
+                shutdown.sleep(IDLE).await;
+                if self.has_enough() {
+                    // What took the place of an older state was counted as if it were a row of its own.
+                    self.report(self.count().await);
+                    shutdown.sleep(IDLE * 4).await;
+                }
+                continue;
+            }
             let step = tokio::select! {
-                step = self.poll(side, &feed) => step,
+                step = self.poll_ahead(side, &feed, Some(&mut ahead)) => step,
                 () = shutdown.stopped() => return,
             };
             match step {
@@ -205,7 +215,8 @@ impl Bridge {
         for t in &totals {
             metrics::gauge!("connector_rows", "system" => t.target.clone(), "state" => t.state)
                 .set(as_f64(t.rows));
-            if !matches!(t.state, "dead" | "unreadable") {
+            // What waits for somebody else does not keep the workers busy.
+            if !matches!(t.state, "dead" | "unreadable" | "review" | "waiting") {
                 open += t.rows;
             }
         }
