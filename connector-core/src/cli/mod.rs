@@ -84,7 +84,7 @@ enum Command {
         #[command(subcommand)]
         what: Review,
     },
-    /// Values that lost when both sides changed a field.
+    /// Values that lost when both sides changed a field: personal data.
     Conflicts,
     /// Who is linked with whom: personal data.
     Links {
@@ -198,10 +198,7 @@ enum Review {
 
 /// The whole program of a connector: `fn main() -> ExitCode { connector_core::main::<Config>() }`.
 pub fn main<C: ConnectorConfig>() -> ExitCode {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panicked; what was under way is taken up again");
-    }));
+    std::panic::set_hook(Box::new(panicked));
     let cli = Cli::parse();
     let json = cli.json;
     match perform::<C>(cli) {
@@ -220,6 +217,12 @@ pub fn main<C: ConnectorConfig>() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Tells where, and never with what words: they may hold what the code was looking at.
+fn panicked(info: &std::panic::PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, "panicked; what was under way is taken up again");
 }
 
 fn perform<C: ConnectorConfig>(cli: Cli) -> Result<Value, Failure> {
@@ -352,4 +355,56 @@ fn complain(text: &str) {
 /// The token that guards the administration, for the header.
 fn bearer(token: &secrecy::SecretString) -> String {
     format!("Bearer {}", token.expose_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_panic_tells_its_place_and_none_of_its_words() {
+        let lines = Lines::default();
+        let level = tracing::Level::TRACE;
+        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(lines.clone()).finish();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(panicked));
+        let ended = tracing::subscriber::with_default(log, || {
+            std::panic::catch_unwind(|| {
+                let found: Result<(), String> = Err("Amina Otieno +254700100001".to_owned());
+                found.unwrap();
+            })
+        });
+        std::panic::set_hook(before);
+        assert!(ended.is_err());
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains(file!()) && said.contains("panicked"), "{said}");
+        assert!(!said.contains("Amina") && !said.contains("2547"), "{said}");
+    }
 }
