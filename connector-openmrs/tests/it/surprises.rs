@@ -1,5 +1,5 @@
 //! One test for each surprising behaviour of a real OpenMRS that can reach this connector, named after it. What is not
-//! here cannot: FHIR writes, obs, visits, cohorts and appointments are not used.
+//! here or in `lookups` cannot: FHIR writes, obs, cohorts and appointments are not used.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -614,19 +614,6 @@ async fn a_second_name_or_address_is_read_alike_by_both_ways() {
         ("Amina Wambui Otieno", "Ahero"),
         "the preferred"
     );
-}
-
-#[tokio::test]
-async fn a_voided_preferred_identifier_makes_later_edits_a_400() {
-    let world = World::new();
-    let uuid = world.register(&amina()).await;
-    let ids = BTreeMap::from([("OpenMRS ID".to_owned(), String::new())]);
-    if world.server.edit(&uuid, &ClerkEdit { identifiers: ids, ..ClerkEdit::default() }).is_err() {
-        return;
-    }
-    if let Err(reason) = world.settle(&amina_with([("sex", "male")]), Some(&uuid)).await {
-        assert!(reason.contains("preferred identifier"), "{reason}");
-    }
 }
 
 #[tokio::test]
