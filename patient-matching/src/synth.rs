@@ -224,20 +224,106 @@ fn copy(dice: &mut Dice, of: &Made, villages: &[(String, usize)]) -> Made {
     c
 }
 
+fn village_list(dice: &mut Dice, persons: usize) -> Vec<(String, usize)> {
+    (0..(persons / 400).max(1)).map(|i| (word(i % 4, 5, i), dice.below(4))).collect()
+}
+
+fn households(dice: &mut Dice, persons: usize, villages: &[(String, usize)]) -> Vec<Made> {
+    let names = 200 + persons / 40;
+    let mut made: Vec<Made> = Vec::with_capacity(persons + 8);
+    while made.len() < persons {
+        let (village, origin) = &villages[dice.below(villages.len())];
+        made.extend(household(dice, village, *origin, names));
+    }
+    made.truncate(persons);
+    made
+}
+
+fn write_person(id: &str, m: &Made, people: &mut dyn Write) -> Result<()> {
+    let date = m.birth.map_or(String::new(), |(y, mo, d)| format!("{y:04}-{mo:02}-{d:02}"));
+    let sex = if m.female { "female" } else { "male" };
+    writeln!(
+        people,
+        "{id},{},{},{},{sex},{date},{},{},{},{}",
+        m.given, m.middle, m.family, m.phone, m.village, m.mother, m.national
+    )
+}
+
+/// Writes two lists (in the columns of [`HEADER`]) and the pairs of one person (`id_a,id_b`). The second list
+/// holds copies of 60 % of the first and people of the same households whom the first does not have.
+/// `recipe.records` is the length of each; `recipe.duplicates` is not read.
+pub fn lists(recipe: &Recipe, a: &mut dyn Write, b: &mut dyn Write, truth: &mut dyn Write) -> Result<()> {
+    let mut dice = Dice(mix(recipe.seed ^ 0x115715));
+    let persons = recipe.records + recipe.records * 2 / 5;
+    let villages = village_list(&mut dice, persons);
+    let made = households(&mut dice, persons, &villages);
+    writeln!(a, "{HEADER}")?;
+    writeln!(b, "{HEADER}")?;
+    writeln!(truth, "id_a,id_b")?;
+    for (i, m) in made.iter().enumerate() {
+        let (first, second) = match dice.below(7) {
+            0..3 => (true, true),
+            3..5 => (true, false),
+            _ => (false, true),
+        };
+        // Numbers that say nothing about who belongs together.
+        let id = mix(i as u64 ^ recipe.seed << 32);
+        if first {
+            write_person(&format!("a{id:x}"), m, a)?;
+        }
+        if second {
+            write_person(&format!("b{:x}", mix(id)), &copy(&mut dice, m, &villages), b)?;
+        }
+        if first && second {
+            writeln!(truth, "a{id:x},b{:x}", mix(id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a list (in the columns of [`HEADER`]) again, with a changed copy of a share of its records. The id of a
+/// copy is that of the record with "-copy" at its end.
+pub fn with_copies(list: impl std::io::Read, share: f64, seed: u64, out: &mut dyn Write) -> Result<()> {
+    let mut dice = Dice(mix(seed ^ 0xc0b1e5));
+    let mut rows = csv::Reader::from_reader(list);
+    writeln!(out, "{HEADER}")?;
+    for row in rows.records() {
+        let row = row?;
+        let cell = |i: usize| row.get(i).unwrap_or_default().to_owned();
+        let date = cell(5);
+        let mut parts = date.splitn(3, '-').map_while(|p| p.parse::<u32>().ok());
+        let birth = match (parts.next(), parts.next(), parts.next()) {
+            (Some(y), Some(m), Some(d)) => Some((y as i32, m, d)),
+            _ => None,
+        };
+        let own = Made {
+            given: cell(1),
+            middle: cell(2),
+            family: cell(3),
+            female: cell(4) == "female",
+            birth,
+            phone: cell(6),
+            village: cell(7),
+            mother: cell(8),
+            national: cell(9),
+        };
+        let line: Vec<&str> = row.iter().collect();
+        writeln!(out, "{}", line.join(","))?;
+        if dice.chance(share) {
+            let villages = [(own.village.clone(), 0)];
+            write_person(&format!("{}-copy", cell(0)), &copy(&mut dice, &own, &villages), out)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a register (in the columns of [`HEADER`]) and its truth (`rec_id,entity_id`).
 pub fn register(recipe: &Recipe, people: &mut dyn Write, truth: &mut dyn Write) -> Result<()> {
     let mut dice = Dice(mix(recipe.seed ^ 0x5eed));
     let copies = (recipe.records as f64 * recipe.duplicates) as usize;
     let persons = recipe.records - copies.min(recipe.records);
-    let villages: Vec<(String, usize)> =
-        (0..(persons / 400).max(1)).map(|i| (word(i % 4, 5, i), dice.below(4))).collect();
-    let names = 200 + persons / 40;
-    let mut made: Vec<Made> = Vec::with_capacity(persons + 8);
-    while made.len() < persons {
-        let (village, origin) = &villages[dice.below(villages.len())];
-        made.extend(household(&mut dice, village, *origin, names));
-    }
-    made.truncate(persons);
+    let villages = village_list(&mut dice, persons);
+    let made = households(&mut dice, persons, &villages);
     let mut order: Vec<(usize, bool)> = (0..persons).map(|i| (i, false)).collect();
     order.extend((0..copies).map(|_| (dice.below(persons), true)));
     for i in (1..order.len()).rev() {
@@ -253,13 +339,7 @@ pub fn register(recipe: &Recipe, people: &mut dyn Write, truth: &mut dyn Write) 
         } else {
             &made[person]
         };
-        let date = m.birth.map_or(String::new(), |(y, mo, d)| format!("{y:04}-{mo:02}-{d:02}"));
-        let sex = if m.female { "female" } else { "male" };
-        writeln!(
-            people,
-            "r{i},{},{},{},{sex},{date},{},{},{},{}",
-            m.given, m.middle, m.family, m.phone, m.village, m.mother, m.national
-        )?;
+        write_person(&format!("r{i}"), m, people)?;
         writeln!(truth, "r{i},e{person}")?;
     }
     Ok(())

@@ -104,7 +104,10 @@ enum Command {
         /// Where the register goes.
         #[arg(long)]
         out: PathBuf,
-        /// Where the truth goes, as `rec_id,entity_id`.
+        /// Where a second list goes, which holds copies of 60 % of the first and relatives of the rest.
+        #[arg(long)]
+        second: Option<PathBuf>,
+        /// Where the truth goes, as `rec_id,entity_id`, or as `id_a,id_b` when there is a second list.
         #[arg(long)]
         truth: PathBuf,
     },

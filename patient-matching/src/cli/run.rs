@@ -47,11 +47,18 @@ pub fn run(command: Command) -> Result<()> {
             }
             show_evaluation(&common, &evaluate(&matching, &truth, &origins), &matching.summary())
         }
-        Command::Synth { records, seed, duplicates, out, truth } => {
+        Command::Synth { records, seed, duplicates, out, second, truth } => {
             let mut people = files::create(&out)?;
             let mut answer = files::create(&truth)?;
-            synth::register(&synth::Recipe { records, seed, duplicates }, &mut people, &mut answer)
-                .context("cannot write the register")?;
+            let recipe = synth::Recipe { records, seed, duplicates };
+            match second {
+                None => synth::register(&recipe, &mut people, &mut answer),
+                Some(second) => {
+                    let mut others = files::create(&second)?;
+                    synth::lists(&recipe, &mut people, &mut others, &mut answer).and_then(|()| others.flush())
+                }
+            }
+            .context("cannot write what was made up")?;
             people.flush()?;
             answer.flush()?;
             Ok(())
