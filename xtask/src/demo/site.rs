@@ -11,6 +11,8 @@ use test_support::openmrs::{ADMIN, CONNECTOR, LOCATION, NATIONAL_ID, OPENMRS_ID,
 use test_support::people::{Person, Sex};
 use test_support::process::StandIn;
 
+use super::BRIDGE;
+
 /// Everything that runs.
 pub struct Site {
     pub cht: StandIn,
@@ -45,7 +47,7 @@ impl Site {
              http: {{ listen: \"127.0.0.1:0\" }}\n\
              log: {{ level: warn }}\n\
              bridges:\n\
-             - name: demo\n\
+             - name: {BRIDGE}\n\
              \x20 begin: everything\n\
              \x20 cht:\n\
              \x20   url: {cht}\n\
@@ -165,14 +167,11 @@ impl Site {
         self.send(request, "an edit at OpenMRS").await.map(drop)
     }
 
-    /// A fault plan of OpenMRS; `None` ends it.
-    pub async fn openmrs_faults(&self, plan: Option<&Value>) -> Result<()> {
-        let url = format!("{}/_standin/faults", self.openmrs.url);
-        let request = match plan {
-            Some(plan) => self.client.put(url).json(plan),
-            None => self.client.delete(url),
-        };
-        self.send(request, "the faults of OpenMRS").await.map(drop)
+    /// OpenMRS is out of reach for so long, but for its own users at their screens.
+    pub async fn outage(&self, time: Duration) -> Result<()> {
+        let plan = json!({ "rules": [], "outages": [{ "from_ms": 0, "to_ms": time.as_millis() as u64 }] });
+        let request = self.client.put(format!("{}/_standin/faults", self.openmrs.url)).json(&plan);
+        self.send(request, "the outage of OpenMRS").await.map(drop)
     }
 
     /// Contacts that are people, and patients that are not voided.
@@ -182,12 +181,9 @@ impl Site {
         Ok((contacts.len(), patients.len()))
     }
 
-    /// What the connector says of itself.
-    pub async fn status(&self) -> Result<Value> {
-        let Some(connector) = &self.connector else { return Ok(Value::Null) };
-        let text =
-            self.send(self.client.get(format!("{}/status", connector.url)), "the connector's status").await?;
-        Ok(serde_json::from_str(&text)?)
+    /// Where the connector keeps its address and token.
+    pub fn admin(&self) -> PathBuf {
+        self.folder.join("data/admin")
     }
 }
 
