@@ -4,6 +4,7 @@ use crate::print;
 use crate::runs::status;
 use anyhow::{Result, bail};
 use patient_matching::{Decision, Model, Schema, Store, decide};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,21 +36,22 @@ pub fn fill_and_ask(list: &Path, schema: &Path, model: &Path, folder: &Path) -> 
     }
     shares("insert", took)?;
     let mut took = Vec::new();
-    let mut outcomes = [0; 3];
+    let mut outcomes = BTreeMap::new();
     for person in &asked {
         let begin = Instant::now();
         let found = store.index().query(person, None, 10);
         let decision = decide(store.index().model(), &store.index().model().thresholds, &found);
         took.push(begin.elapsed());
-        let outcome = match decision {
-            Decision::Match(_) => 0,
-            Decision::Review(_) => 1,
-            Decision::NoMatch => 2,
-        };
-        outcomes.iter_mut().nth(outcome).into_iter().for_each(|n| *n += 1);
+        *outcomes
+            .entry(match decision {
+                Decision::Match(_) => "match",
+                Decision::Review(_) => "review",
+                Decision::NoMatch => "nobody",
+            })
+            .or_insert(0) += 1;
     }
     shares("query and decision", took)?;
-    print(&format!("{} asked: {outcomes:?} match, review, nobody", asked.len()))?;
+    print(&format!("{} asked: {outcomes:?}", asked.len()))?;
     memory(&format!("{} people", store.index().len()))?;
     let begin = Instant::now();
     store.snapshot()?;

@@ -4,7 +4,7 @@ use crate::{Files, print};
 use anyhow::{Context, Result, bail};
 use patient_matching::{
     Decision, Index, Matching, Model, Options, Outcome, Person, Purpose, Schema, Table, Truth, decide,
-    dedupe, evaluate, learn, link, synth,
+    dedupe, evaluate, link, synth,
 };
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -242,8 +242,6 @@ pub fn stream(files: &Files) -> Result<()> {
         data.say("link", &answer)?;
         answer.model
     };
-    let early = learn(&data.table(&data.lists, &data.schema)?, Purpose::Link, &Options::default()) == model;
-    print(&format!("`learn` gives the model of `link`: {early}"))?;
     let mut people: Vec<(u8, Person)> = Vec::new();
     for (source, list) in data.lists.iter().enumerate() {
         data.schema.read(list.as_slice(), |person, _| people.push((source as u8, person)))?;

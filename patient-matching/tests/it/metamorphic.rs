@@ -131,3 +131,44 @@ fn a_changed_phone_changes_only_its_line_and_the_household() {
         assert!(x == y || ["phone", "household"].contains(&x.field.as_str()), "{} changed", x.field);
     }
 }
+
+fn pinned(people: &[&Person]) -> Matching {
+    dedupe(&Table::of(&people::layout(), people.iter().copied()), Some(model().clone()), &Options::default())
+}
+
+#[test]
+fn a_removed_duplicate_takes_its_own_pairs_along_and_no_other() {
+    let (people, _) = people::register(600, 23);
+    let all = rows(&pinned(&people.iter().collect::<Vec<_>>()));
+    let of = |id: &str| all.iter().filter(|r| r.0 == id || r.1 == id).count();
+    // People whose only counterpart has no other either: no cluster hangs on them.
+    let lone: Vec<&Person> = people
+        .iter()
+        .filter(|p| all.iter().any(|r| (r.0 == p.id() || r.1 == p.id()) && of(&r.0) == 1 && of(&r.1) == 1))
+        .collect();
+    assert!(lone.len() > 50);
+    for gone in lone.iter().step_by(lone.len() / 5) {
+        let rest: Vec<&Person> = people.iter().filter(|p| p.id() != gone.id()).collect();
+        let expected: Vec<_> = all.iter().filter(|r| r.0 != gone.id() && r.1 != gone.id()).cloned().collect();
+        assert_eq!(rows(&pinned(&rest)), expected);
+    }
+}
+
+#[test]
+fn another_order_gives_the_same_clusters() {
+    let (people, _) = people::register(800, 24);
+    let clusters = |people: &[&Person]| {
+        let m = pinned(people);
+        let mut named: std::collections::BTreeMap<u32, Vec<String>> = Default::default();
+        for (row, cluster) in m.clusters.iter().enumerate() {
+            named.entry(*cluster).or_default().push(m.table.id(row as u32).to_owned());
+        }
+        let mut out: Vec<Vec<String>> = named.into_values().collect();
+        out.iter_mut().for_each(|ids| ids.sort());
+        out.sort();
+        out
+    };
+    let one = clusters(&people.iter().collect::<Vec<_>>());
+    assert!(one.iter().any(|c| c.len() > 1));
+    assert_eq!(one, clusters(&people.iter().rev().collect::<Vec<_>>()));
+}

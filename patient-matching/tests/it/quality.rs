@@ -114,3 +114,31 @@ fn a_model_file_is_read_back_and_others_are_refused() {
     assert!(error.to_string().contains("format is 9"), "{error}");
     assert!(patient_matching::Model::from_json("{").is_err());
 }
+
+#[test]
+fn some_duplicates_inside_a_source_cost_little() {
+    use patient_matching::{Outcome, synth};
+    let (mut a, mut b, mut truth) = (Vec::new(), Vec::new(), Vec::new());
+    let recipe = synth::Recipe { records: 3_000, seed: 11, duplicates: 0.0 };
+    synth::lists(&recipe, &mut a, &mut b, &mut truth).unwrap();
+    let text = String::from_utf8(truth).unwrap();
+    let truth: std::collections::HashSet<(&str, &str)> =
+        text.lines().skip(1).filter_map(|l| l.split_once(',')).collect();
+    let f1 = |share: f64| {
+        let mut list = Vec::new();
+        synth::with_copies(a.as_slice(), share, 1, &mut list).unwrap();
+        let mut table = Table::new(people::layout());
+        people::schema().read_into(list.as_slice(), &mut table, 0).unwrap();
+        people::schema().read_into(b.as_slice(), &mut table, 1).unwrap();
+        let answer = link(&table, None, &Options::default());
+        let matches: Vec<_> = answer.pairs.iter().filter(|p| p.outcome == Outcome::Match).collect();
+        let right = matches.iter().filter(|p| {
+            let id = answer.table.id(p.a);
+            truth.contains(&(id.strip_suffix("-copy").unwrap_or(id), answer.table.id(p.b)))
+        });
+        2.0 * right.count() as f64 / (matches.len() + truth.len()) as f64
+    };
+    let (clean, five, seventeen) = (f1(0.0), f1(0.05), f1(0.17));
+    assert!(clean - five < 0.02, "{clean} {five}");
+    assert!(clean - seventeen < 0.07, "{clean} {seventeen}");
+}

@@ -160,3 +160,57 @@ fn tiny_and_empty_lists_are_answered() {
     let one = dedupe(&Table::of(&Layout::default(), [&child("a", "Amina")]), None, &Options::default());
     assert!(one.pairs.is_empty());
 }
+
+#[test]
+fn one_letter_is_no_name() {
+    let letters = |id: &str| Person::new(id).given("J").family("K").sex("female");
+    assert_ne!(judge(letters("a"), letters("b")).0, Outcome::Match);
+    let (outcome, ..) = judge(child("a", "J"), child("b", "Rose"));
+    assert_ne!(outcome, Outcome::Match, "another initial is another name");
+}
+
+#[test]
+fn names_in_other_scripts_are_compared() {
+    for (name, other) in [("أمينة", "خديجة"), ("አበበ", "ተስፋዬ")] {
+        assert_eq!(judge(child("a", name), child("b", name)).0, Outcome::Match, "{name}");
+        assert_ne!(judge(child("a", name), child("b", other)).0, Outcome::Match, "{name} {other}");
+    }
+}
+
+#[test]
+fn fifty_tokens_are_a_name() {
+    let long: Vec<String> = (0..50_u8).map(|i| format!("ab{}", char::from(b'a' + i % 26))).collect();
+    let long = long.join(" ");
+    assert_eq!(judge(child("a", &long), child("b", &long)).0, Outcome::Match);
+    assert_ne!(judge(child("a", &long), child("b", "Rose")).0, Outcome::Match);
+}
+
+#[test]
+fn a_date_no_calendar_has_is_evidence_and_no_danger() {
+    let dated = |id: &str, date: &str| child(id, "Amina").birth_date(date);
+    assert_eq!(judge(dated("a", "2014-13-45"), dated("b", "2014-13-45")).0, Outcome::Match);
+    judge(dated("a", "2014-13-45"), dated("b", "0000-99-99"));
+}
+
+#[test]
+fn a_birth_to_come_is_no_birth_date() {
+    let schema =
+        patient_matching::Schema::from_toml(&people::SCHEMA.replace("[[", "today = \"2026-11-24\"\n[["))
+            .unwrap();
+    let csv = "rec_id,given_name,middle_name,family_name,sex,birth_date,phone,village,mother_name,national_id\n\
+               a,Amina,,Otieno,female,2099-01-02,,,,\nb,Amina,,Otieno,female,,,,,\n";
+    let mut read = Vec::new();
+    schema.read(csv.as_bytes(), |p, _| read.push(p)).unwrap();
+    let explained = |p: &Person| {
+        let table = Table::of(&people::layout(), [p, &child("c", "Amina")]);
+        explain(&model(), &table, 0, 1, 0.0).weight
+    };
+    assert_eq!(explained(&read[0]), explained(&read[1]));
+}
+
+#[test]
+fn a_centenarian_is_not_the_child_born_a_century_later() {
+    let born = |id: &str, date: &str| child(id, "Amina").birth_date(date).mother("");
+    assert_ne!(judge(born("a", "1918-03-14"), born("b", "2018-03-14")).0, Outcome::Match);
+    assert_eq!(judge(born("a", "1918-03-14"), born("b", "1918-03-14")).0, Outcome::Match);
+}
