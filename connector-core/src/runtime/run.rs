@@ -1,8 +1,10 @@
 //! Drives a bridge until it is told to stop.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -75,18 +77,36 @@ impl Bridge {
         self.count().await?;
         let mut loops = JoinSet::new();
         for side in [Side::Cht, Side::Partner] {
-            loops.spawn(self.clone().keep_ready(side, shutdown.clone()));
-            loops.spawn(self.clone().keep_fetching(side, shutdown.clone()));
+            self.keep(&mut loops, &shutdown, move |bridge, shutdown| bridge.keep_ready(side, shutdown));
+            self.keep(&mut loops, &shutdown, move |bridge, shutdown| bridge.keep_fetching(side, shutdown));
             for feed in self.system(side).capabilities.feeds.clone() {
-                loops.spawn(self.clone().keep_polling(side, feed, shutdown.clone()));
+                self.keep(&mut loops, &shutdown, move |bridge, shutdown| {
+                    bridge.keep_polling(side, feed.clone(), shutdown)
+                });
             }
             for _ in 0..self.options.workers.max(1) {
-                loops.spawn(self.clone().keep_working(side, shutdown.clone()));
+                self.keep(&mut loops, &shutdown, move |bridge, shutdown| bridge.keep_working(side, shutdown));
             }
         }
-        loops.spawn(self.clone().keep_house(retention, shutdown.clone()));
+        self.keep(&mut loops, &shutdown, move |bridge, shutdown| bridge.keep_house(retention, shutdown));
         while loops.join_next().await.is_some() {}
         Ok(())
+    }
+
+    /// A loop that is begun anew if it panics: what it had in hand is in the store, and the other loops go on meanwhile.
+    fn keep<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        loops: &mut JoinSet<()>,
+        shutdown: &Shutdown,
+        begin: impl Fn(Arc<Self>, Shutdown) -> F + Send + 'static,
+    ) {
+        let (bridge, shutdown) = (self.clone(), shutdown.clone());
+        loops.spawn(async move {
+            while AssertUnwindSafe(begin(bridge.clone(), shutdown.clone())).catch_unwind().await.is_err() {
+                metrics::counter!("connector_errors_total", "bridge" => bridge.name.clone()).increment(1);
+                shutdown.sleep(AFTER_ERROR).await;
+            }
+        });
     }
 
     async fn keep_ready(self: Arc<Self>, side: Side, shutdown: Shutdown) {

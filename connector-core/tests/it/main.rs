@@ -12,3 +12,4 @@ mod cht_writes;
 mod configuration;
 mod http;
 mod inprocess;
+mod panics;
