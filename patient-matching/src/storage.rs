@@ -172,11 +172,11 @@ fn replay(path: &Path, index: &mut Index) -> Result<u64, Error> {
         let rest = &bytes[at..];
         let (Some(length), Some(sum)) = (rest.first_chunk::<4>(), rest.get(4..12)) else { break };
         let length = u32::from_le_bytes(*length) as usize;
+        let damaged =
+            || Err(Error::Storage(format!("the journal is damaged at byte {at}; restore it from a copy")));
         let Some(body) = rest.get(12..12 + length) else {
-            if length > LONGEST {
-                return Err(Error::Storage(format!(
-                    "the journal is damaged at byte {at}; restore it from a copy"
-                )));
+            if length > LONGEST || holds_an_entry(&rest[1..]) {
+                return damaged();
             }
             break;
         };
@@ -184,9 +184,7 @@ fn replay(path: &Path, index: &mut Index) -> Result<u64, Error> {
             if at + 12 + length == bytes.len() {
                 break;
             }
-            return Err(Error::Storage(format!(
-                "the journal is damaged at byte {at}; restore it from a copy"
-            )));
+            return damaged();
         }
         apply(body, index).ok_or_else(|| {
             Error::Storage(format!(
@@ -196,6 +194,16 @@ fn replay(path: &Path, index: &mut Index) -> Result<u64, Error> {
         at += 12 + length;
     }
     Ok(at as u64)
+}
+
+/// Whether a whole entry begins anywhere: then what stands before it is not the torn end of the journal.
+fn holds_an_entry(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| {
+        let rest = &bytes[at..];
+        let (Some(length), Some(sum)) = (rest.first_chunk::<4>(), rest.get(4..12)) else { return false };
+        let body = rest.get(12..12 + u32::from_le_bytes(*length) as usize);
+        body.is_some_and(|b| !b.is_empty() && crate::pool::hash_bytes(b).to_le_bytes() == sum)
+    })
 }
 
 /// No entry is longer.

@@ -76,7 +76,7 @@ fn a_journal_cut_at_any_byte_keeps_every_whole_entry() {
 }
 
 #[test]
-fn a_changed_byte_is_refused_or_harmless() {
+fn a_changed_byte_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path(), model()).unwrap();
     for i in 0..20 {
@@ -92,7 +92,7 @@ fn a_changed_byte_is_refused_or_harmless() {
         std::fs::write(&journal, &bad).unwrap();
         match Store::open(folder.path(), model()) {
             Err(error) => assert!(error.to_string().contains("journal"), "{error}"),
-            Ok(store) => assert!(store.index().len() < 20, "byte {at}"),
+            Ok(store) => panic!("byte {at} of the journal: {} people are believed", store.index().len()),
         }
     }
     std::fs::write(&journal, &bytes).unwrap();
