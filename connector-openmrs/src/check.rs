@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::OpenMrs;
 use crate::changes::record;
 use crate::client::{Failure, Login};
-use crate::fhir::Bundle;
+use crate::fhir::{Bundle, FhirHead};
 use crate::normal::Person;
 
 /// Privileges that the Patients flow uses.
@@ -262,7 +262,8 @@ impl OpenMrs {
         let Some(resource) = bundle.resources().next() else {
             return all.push(Finding::ok(WHAT, "no patient there yet"));
         };
-        let uuid = resource.get("id").and_then(Value::as_str).unwrap_or_default();
+        let head = FhirHead::read(resource);
+        let uuid = head.id().unwrap_or_default();
         let both = (self.record_of(resource, bundle.today().as_deref()).await, self.rows(uuid).await);
         all.push(match both {
             (Ok(Some(one)), Ok(Some(rows))) if one == record(&self.name, uuid, &Person::of_rest(&rows, &self.config)) => {

@@ -12,11 +12,11 @@ use connector_core::change::RecordId;
 use connector_core::connector::{Fault, Page, Unreadable};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::OpenMrs;
 use crate::client::Answer;
-use crate::fhir::{Bundle, FhirMeta, FhirReference};
+use crate::fhir::{Bundle, FhirHead, FhirMeta, FhirReference};
 
 /// The rolling pass over all patients.
 pub const PASS: &str = "pass";
@@ -74,7 +74,7 @@ struct Row {
     second: Option<String>,
     /// The server's day when it was read.
     today: Option<String>,
-    resource: Value,
+    resource: Box<RawValue>,
 }
 
 /// What reading from a cursor gave.
@@ -179,7 +179,7 @@ impl OpenMrs {
     async fn take(&self, feed: &str, rows: &[Row], page: &mut Page) -> Result<(), Fault> {
         for row in rows {
             if feed == ENCOUNTERS {
-                let subject = row.resource.get("subject").and_then(|s| FhirReference::deserialize(s).ok());
+                let subject = FhirHead::read(&row.resource).subject();
                 let patient =
                     subject.as_ref().and_then(FhirReference::id).map(|id| RecordId::person(&self.name, id));
                 page.refresh.extend(patient.filter(|id| !page.refresh.contains(id)));
@@ -350,11 +350,11 @@ fn kind<'a>(feed: &str, types: &'a str) -> Result<Kind<'a>, Fault> {
 fn rows(answer: &Answer) -> Result<(Vec<Row>, Option<String>), Fault> {
     let bundle: Bundle = answer.parse().map_err(Fault::retry)?;
     let (today, search) = (bundle.today(), bundle.search());
-    let row = |resource: Value| {
-        let meta = resource.get("meta").and_then(|meta| FhirMeta::deserialize(meta).ok());
+    let row = |resource: Box<RawValue>| {
+        let head = FhirHead::read(&resource);
         Row {
-            id: resource.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            second: meta.as_ref().and_then(instant).map(second),
+            id: head.id().unwrap_or_default().to_owned(),
+            second: head.meta().as_ref().and_then(instant).map(second),
             today: today.clone(),
             resource,
         }

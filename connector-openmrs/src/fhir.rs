@@ -3,8 +3,9 @@
 //! Own types for the few fields that are used: the gender that OpenMRS shows as `?`, an empty name or an unknown extension
 //! makes one field absent and not the page unreadable (`docs/adr/0006-openmrs-without-fhir-sdk.md`).
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::config::Config;
 use crate::normal::{Name, Person, Row, Types, day, letter_of_sex, text};
@@ -31,18 +32,18 @@ struct Link {
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Entry {
-    resource: Value,
+    resource: Option<Box<RawValue>>,
 }
 
 impl Bundle {
     /// The resources, unparsed: one odd one spoils no other.
-    pub fn resources(&self) -> impl Iterator<Item = &Value> {
-        self.entry.iter().map(|e| &e.resource)
+    pub fn resources(&self) -> impl Iterator<Item = &RawValue> {
+        self.entry.iter().filter_map(|e| e.resource.as_deref())
     }
 
     /// The resources themselves.
-    pub fn into_resources(self) -> impl Iterator<Item = Value> {
-        self.entry.into_iter().map(|e| e.resource)
+    pub fn into_resources(self) -> impl Iterator<Item = Box<RawValue>> {
+        self.entry.into_iter().filter_map(|e| e.resource)
     }
 
     /// Number under which the server keeps the search, if there are more pages. Of the link nothing else is used: its host
@@ -67,6 +68,37 @@ impl Bundle {
 const ATTRIBUTE: &str = "http://fhir.openmrs.org/ext/person-attribute";
 const ADDRESS: &str = "http://fhir.openmrs.org/ext/address";
 const LOCATION: &str = "http://fhir.openmrs.org/ext/patient/identifier#location";
+
+/// What every resource has, each part as odd as it may be.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct FhirHead {
+    id: Value,
+    meta: Value,
+    subject: Value,
+}
+
+impl FhirHead {
+    /// Of any resource.
+    pub fn read(resource: &RawValue) -> Self {
+        Self::deserialize(resource).unwrap_or_default()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_str()
+    }
+
+    /// Its stamps.
+    pub fn meta(&self) -> Option<FhirMeta> {
+        FhirMeta::deserialize(&self.meta).ok()
+    }
+
+    /// Whom it is about.
+    pub fn subject(&self) -> Option<FhirReference> {
+        FhirReference::deserialize(&self.subject).ok()
+    }
+}
 
 /// The few fields of a FHIR2 patient that are used, each as the server writes it.
 #[derive(Clone, Default, Deserialize)]
@@ -167,7 +199,7 @@ impl FhirExtension {
 
 impl FhirPatient {
     /// A resource as a patient, unless its form is odd.
-    pub fn read(resource: &Value) -> Option<Self> {
+    pub fn read<'de>(resource: impl Deserializer<'de>) -> Option<Self> {
         Self::deserialize(resource).ok().filter(|patient| !patient.id.is_empty())
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use connector_core::change::{Patient, Record, RecordId, field};
 use connector_core::connector::Fault;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::OpenMrs;
 use crate::changes::{record, voided};
 use crate::client::{Answer, segment};
-use crate::fhir::{Bundle, FhirPatient};
+use crate::fhir::{Bundle, FhirHead, FhirPatient};
 use crate::normal::{Name, Person, Types, fold, letter_of_sex};
 use crate::rest::{self, RestPatient};
 
@@ -95,7 +96,7 @@ impl OpenMrs {
     /// meanwhile.
     pub(crate) async fn record_of(
         &self,
-        resource: &Value,
+        resource: &RawValue,
         today: Option<&str>,
     ) -> Result<Option<Record>, Fault> {
         match FhirPatient::read(resource) {
@@ -107,7 +108,7 @@ impl OpenMrs {
                     &Person::of_fhir(&patient, today, &self.config, &types),
                 )))
             }
-            _ => match resource.get("id").and_then(Value::as_str) {
+            _ => match FhirHead::read(resource).id() {
                 Some(uuid) => self.record_by_rest(uuid).await,
                 None => Ok(None),
             },
@@ -126,7 +127,10 @@ impl OpenMrs {
     async fn read(&self, uuid: &str) -> Result<Option<Record>, Fault> {
         let answer = self.client.fhir(&format!("Patient/{}", segment(uuid)), &[]).await?;
         match answer.status {
-            200 => self.record_of(&answer.json(), None).await,
+            200 => match serde_json::from_str::<&RawValue>(&answer.text) {
+                Ok(resource) => self.record_of(resource, None).await,
+                Err(_) => Ok(None),
+            },
             404 => Ok(None),
             410 => Ok(Some(voided(&self.name, uuid))),
             400 => self.record_by_rest(uuid).await,

@@ -148,6 +148,20 @@ impl Accept {
             }
         }
         let record = Keys(tx.crypt()).record(&item.id);
+        let whole =
+            self.feed.as_ref().and_then(|f| Some((f.whole?, f.from.as_ref().map_or(f.to.pass, |c| c.pass))));
+        // What a pass meets is mostly as it was when the last one met it.
+        if let Some((feed, pass)) = whole
+            && tx
+                .exec(
+                    "UPDATE seen SET read_at = ?3, pass = ?5 WHERE record = ?1 AND digest = ?2 AND feed = ?4",
+                    &[(&record).into(), (&item.digest).into(), tick.into(), feed.into(), pass.into()],
+                )
+                .await?
+                == 1
+        {
+            return Ok(false);
+        }
         let seen = tx.row("SELECT digest, read_at FROM seen WHERE record = ?1", &[(&record).into()]).await?;
         let (last, read_at) = match &seen {
             Some(r) => (Some(r.key(0)?), r.int(1)?),
@@ -160,8 +174,6 @@ impl Accept {
         if let Some(asked) = item.asked {
             answer(tx, &item.id, asked).await?;
         }
-        let whole =
-            self.feed.as_ref().and_then(|f| Some((f.whole?, f.from.as_ref().map_or(f.to.pass, |c| c.pass))));
         let changed = last != Some(item.digest);
         match (whole, changed && last.is_none()) {
             (Some((feed, pass)), true) => {
