@@ -28,7 +28,7 @@ pub async fn measure(quick: bool, figures: &mut Map<String, Value>, floors: &mut
 
 /// As slow as the real one was seen to be; a look-up there takes as long as another read.
 fn slow() -> Value {
-    json!({ "pace": { "creates_per_s": 16.0, "edits_per_s": 20.0, "reads_per_s": 135.0, "pages_per_s": 135.0 } })
+    json!({ "pace": { "creates_per_s": 24.0, "edits_per_s": 26.0, "reads_per_s": 180.0, "pages_per_s": 180.0 } })
 }
 
 async fn creates(count: usize, figures: &mut Map<String, Value>, floors: &mut Vec<Floor>) -> Result<()> {
