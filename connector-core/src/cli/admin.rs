@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::change::RecordId;
+use crate::change::{Change, RecordId};
 use crate::outbox::{
     Conflicts, FetchAgain, Forget, Key, Links, ListDead, ListHalted, ListLinks, ListReviews, ListUnreadable,
     Replay, Resolve, Totals, Verdict, hex,
@@ -110,6 +110,10 @@ pub async fn execute(store: &Store, admin: Admin) -> Result<Value, AdminError> {
             out
         }
         Admin::Replay { seq, change } => {
+            // What cannot be read back would stand in the queue for ever.
+            if change.as_ref().is_some_and(|change| Change::deserialize(change).is_err()) {
+                return Err(AdminError::Change);
+            }
             let rules = Rules::all();
             json!({ "replayed": store.run(Replay { seq, change, rules }).await? })
         }
@@ -175,6 +179,9 @@ pub enum AdminError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The edited change is none.
+    #[error("the file holds no change; begin with the `change` that `dead-letters show` gives")]
+    Change,
     /// The record is not named as `system/kind/id`.
     #[error("a record is named as system/kind/id, such as cht/person/1234")]
     Record,
@@ -194,4 +201,25 @@ pub(super) fn parse(record: &str) -> Result<RecordId, AdminError> {
 /// A key out of hexadecimal; what is none is before all keys.
 fn key(text: &str) -> Key {
     u128::from_str_radix(text, 16).unwrap_or(0).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::store::{Place, StoreOptions};
+
+    #[tokio::test]
+    async fn an_edited_change_of_another_form_is_refused_without_a_word_of_it() {
+        let options = StoreOptions { place: Place::Memory, key: None };
+        let store = Store::open(&options, Arc::new(ManualClock::new(1))).await.unwrap();
+        for change in
+            [json!("Amina"), json!({ "body": "Amina" }), json!({ "source": { "system": ["Amina"] } })]
+        {
+            let said = execute(&store, Admin::Replay { seq: 1, change: Some(change) }).await.unwrap_err();
+            assert!(matches!(said, AdminError::Change) && !said.to_string().contains("Amina"), "{said}");
+        }
+    }
 }
