@@ -336,7 +336,9 @@ impl Site {
     /// What the command line shows without being asked for bodies.
     async fn lists(&self) {
         let one = &MARKED[5];
-        let bad = self.path("change.json");
+        let [bad, odd] = ["bad.json", "odd.json"].map(|name| self.path(name));
+        std::fs::write(&odd, json!({ "source": one.name(), "body": { one.phone.as_str(): 1 } }).to_string())
+            .unwrap();
         std::fs::write(&bad, format!("{{\"body\": \"{}\", {}", one.name(), one.phone)).unwrap();
         for args in [
             &["status"][..],
@@ -346,6 +348,7 @@ impl Site {
             &["check", "--json"],
             &["dry-run"],
             &["dead-letters", "edit", "1", bad.to_str().unwrap()],
+            &["dead-letters", "edit", "1", odd.to_str().unwrap()],
             &["replay", &one.id],
             &["forget", &one.name()],
             &["replay", &format!("cht/person/{}", one.id)],
@@ -354,6 +357,7 @@ impl Site {
             self.cli(args).await;
         }
         std::fs::remove_file(bad).unwrap();
+        std::fs::remove_file(odd).unwrap();
     }
 
     /// Nothing of what was said or stored holds a mark. The numbers that OpenMRS gave are marks too.
