@@ -27,6 +27,9 @@ use connector_core::transport::Wiring;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+mod matching;
+pub use matching::{matching_files, matching_lists, matching_model};
+
 /// A target: its name and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -38,6 +41,9 @@ pub const TARGETS: &[Target] = &[
     ("openmrs_rest", openmrs_rest),
     ("intake", intake),
     ("configuration", configuration),
+    ("matching_lists", matching_lists),
+    ("matching_model", matching_model),
+    ("matching_files", matching_files),
 ];
 
 /// Answers every request with the same bytes.

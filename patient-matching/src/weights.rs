@@ -93,8 +93,8 @@ impl Weights {
             x != 0 && y != 0 && (fx.key == fy.key || shapes(fx.shape, fy.shape))
         };
         let close = |x: u32, y: u32| alike(x, y, Shape::may_be_close);
-        let [(ga, ma, fa), (gb, mb, fb)] =
-            [a, b].map(|r| (r[table::GIVEN], r[table::MIDDLE], r[table::FAMILY]));
+        let names = |r: &[u32]| (r[table::GIVEN], r[table::MIDDLE], r[table::FAMILY]);
+        let ((ga, ma, fa), (gb, mb, fb)) = (names(a), names(b));
         let (gf, gm, fm) =
             (close(ga, fb) || close(fa, gb), close(ga, mb) || close(ma, gb), close(fa, mb) || close(ma, fb));
         let given = comparer.name(ga, gb);

@@ -14,6 +14,8 @@ const EXAMPLES: &[&str] = &[
     r#"{"seq":"1-x","id":"p1","changes":[{"rev":"1-a"}],"doc":{"_id":"p1"}}"#,
     r#"{"resourceType":"Bundle","total":1,"link":[{"relation":"next","url":"http://h/openmrs/ws/fhir2/R4?_getpages=x"}],"entry":[{"resource":{"resourceType":"Patient","id":"a1111111-0000-4000-8000-000000000001","meta":{"lastUpdated":"2026-01-01T00:00:00.000+00:00"},"identifier":[{"type":{"coding":[{"code":"05a29f94-c0ed-11e2-94be-8c13b969e334"}]},"value":"100GEJ"}],"name":[{"family":"B","given":["A"]}],"gender":"female","birthDate":"1990-01-01","address":[{"extension":[]}]}}]}"#,
     r#"{"results":[{"uuid":"a1111111-0000-4000-8000-000000000001","identifiers":[{"uuid":"u","identifier":"x","identifierType":{"uuid":"t"},"preferred":true}],"person":{"gender":"F","birthdate":"1990-01-01T00:00:00.000+0000","birthdateEstimated":false,"names":[{"uuid":"n","givenName":"A","familyName":"B"}],"attributes":[],"addresses":[]},"voided":false}]}"#,
+    "id = \"i\"\nname = \"n\"\nbirth_date = \"b\"\nphones = [\"p\"]\nplaces = [\"v\"]\n----\ni,n,b,p,v\n1,Amina Saad,1990-01-01,0712345678,Kuchi\n2,Aminah Saad,1990-13-01,+254712345678,Kuchi\n",
+    "",
     "/b/in\nBearer token\n{\"Status\":null}",
     "store: memory\nencryption: off\nbridges:\n  - name: a\n    cht: { url: \"http://c\", user: u, password: \"${X}\" }\n    partner: { url: \"http://o/openmrs\", user: u, password: p }\n",
 ];
