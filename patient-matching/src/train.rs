@@ -42,7 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Options { threads, cap: 300, sample: 400_000, rounds: 10 }
+        Options { threads, cap: 120, sample: 400_000, rounds: 10 }
     }
 }
 
