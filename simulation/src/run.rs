@@ -84,9 +84,14 @@ pub async fn run(
     let first = Setup { alone: !two, ..setup.clone() };
     let second = Setup { alone: false, owner: setup.owner + 1, ..setup.clone() };
     let mut engine = world.engine(store.clone(), points.clone(), &first).await;
-    let other = match two {
-        true => Some(world.engine(store.clone(), Arc::new(Points::default()), &second).await),
-        false => None,
+    // A replica has connections of its own: whoever stands still while it waits for one stands in nobody else's way.
+    let others_store = match (two, place) {
+        (true, Where::Postgres(_)) => Some(open_store(place, schema, world.clock()).await),
+        _ => two.then(|| store.clone()),
+    };
+    let other = match &others_store {
+        Some(store) => Some(world.engine(store.clone(), Arc::new(Points::default()), &second).await),
+        None => None,
     };
     let mut quiet = 0;
     let mut t = 0;
@@ -140,6 +145,9 @@ pub async fn run(
     wrong.extend(world.wrong(&store).await);
     let reviews = open_reviews(&store).await.len();
     drop((engine, other));
+    if let (Some(store), Where::Postgres(_)) = (others_store, place) {
+        store.close().await;
+    }
     store.close().await;
     Outcome { points: points.passed(), wrong, reviews }
 }
