@@ -5,6 +5,7 @@
 
 mod admin;
 mod dry_run;
+mod logs;
 mod run;
 
 use std::path::PathBuf;

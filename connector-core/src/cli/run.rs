@@ -11,14 +11,11 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
+use super::logs::start_logging;
 use super::{Admin, Failure, bearer, execute, out, progress};
 use crate::clock::Clock;
-use crate::config::{Built, Encryption, Fixed, Level, Loaded, Log, LogFormat, Sources, StorePlace, load};
+use crate::config::{Built, Encryption, Fixed, Loaded, Sources, StorePlace, load};
 use crate::connector::ConnectorConfig;
 use crate::http::serve;
 use crate::http::server::Server;
@@ -58,7 +55,7 @@ pub(super) async fn run<C: ConnectorConfig>(
     loaded: Loaded,
     make_key: bool,
 ) -> Result<Value, Failure> {
-    log(&loaded.log);
+    let logging = start_logging(&loaded.log)?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let key = key(&loaded, make_key)?;
     let token = SecretString::from(uuid::Uuid::new_v4().simple().to_string());
@@ -96,6 +93,7 @@ pub(super) async fn run<C: ConnectorConfig>(
     stopping.stop();
     let _ = http.await;
     stores.close().await;
+    logging.end().await;
     Ok(Value::Null)
 }
 
@@ -408,21 +406,4 @@ async fn over_http(folder: &Path, bridge: &str, admin: &Admin) -> Result<Value, 
     let good = answer.status().is_success();
     let value: Value = answer.json().await?;
     if good { Ok(value) } else { Err(Failure(1, value.to_string())) }
-}
-
-fn log(log: &Log) {
-    let level = match log.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
-    // Only what this workspace logs: nobody knows what another library's lines hold.
-    let own = ["connector", "cht_core_client", "patient_matching"].map(|target| (target, level));
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
-    let lines = match log.format {
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text => lines.boxed(),
-    };
-    tracing_subscriber::registry().with(lines.with_filter(Targets::new().with_targets(own))).init();
 }

@@ -57,7 +57,7 @@ pub struct Loaded {
 }
 
 /// What a running process does not change: only a restart does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fixed {
     store: StorePlace,
     encryption: Option<Encryption>,
@@ -73,7 +73,7 @@ impl Loaded {
             store: self.store.clone(),
             encryption: self.encryption.clone(),
             http: self.http.clone(),
-            log: self.log,
+            log: self.log.clone(),
             threads: self.threads,
         }
     }
@@ -194,6 +194,14 @@ fn build<C: ConnectorConfig>(
     }
     if configuration.http.head.0 < 8 << 10 {
         report.add("http.head", "is too small; it must be at least 8KiB");
+    }
+    if let Some(otlp) = &configuration.log.otlp {
+        if !otlp.url.starts_with("http://") && !otlp.url.starts_with("https://") {
+            report.add("log.otlp.url", "is no address such as http://localhost:4318/v1/traces");
+        }
+        if !(0.0..=1.0).contains(&otlp.share) {
+            report.add("log.otlp.share", "is no share; it must be between 0 and 1");
+        }
     }
     let store = match configuration.store {
         StorePlace::Sqlite(path) => StorePlace::Sqlite(folder.join(path)),

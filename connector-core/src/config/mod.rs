@@ -16,8 +16,8 @@ pub use load::{Built, Fixed, Loaded, Sources, load};
 pub use reference::{reference_markdown, schema};
 pub use report::{ConfigReport, Problem};
 pub use schema::{
-    Bridge, Configuration, Encryption, HttpSettings, Keep, Level, Log, LogFormat, Names, Start, StorePlace,
-    Tuning,
+    Bridge, Configuration, Encryption, HttpSettings, Keep, Level, Log, LogFormat, Names, Otlp, Start,
+    StorePlace, Tuning,
 };
 pub use secret::Secret;
 pub use units::{Period, Size, period, size};

@@ -118,13 +118,32 @@ impl Default for HttpSettings {
 }
 
 /// What is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// One JSON object a line, or text.
     pub format: LogFormat,
     /// The least important level that is logged.
     pub level: Level,
+    /// Where traces go; none are made without it.
+    pub otlp: Option<Otlp>,
+}
+
+/// A collector of OpenTelemetry traces.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    /// Its address for spans in protobuf over HTTP, with the path: `http://localhost:4318/v1/traces`.
+    #[schemars(url)]
+    pub url: String,
+    /// Share of the traces that are sent, 0 to 1.
+    #[serde(default = "all")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub share: f64,
+}
+
+fn all() -> f64 {
+    1.0
 }
 
 /// How log lines look.

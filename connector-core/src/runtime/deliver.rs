@@ -158,6 +158,7 @@ impl Bridge {
     }
 
     /// Claims what is to be sent, sends it, settles each outcome as it comes.
+    #[tracing::instrument(skip_all, fields(bridge = self.name, system = self.system(side).name, rows = plans.len()))]
     async fn carry_out(&self, side: Side, plans: Vec<(Arc<Opened>, Plan)>) -> Result<(), RuntimeError> {
         let system = self.system(side);
         let crypt = self.store.crypt();
@@ -237,6 +238,7 @@ impl Bridge {
     }
 
     /// One request. No byte of it leaves after the deadline.
+    #[tracing::instrument(skip_all, fields(system = system.name, tasks = group.len()))]
     async fn send(&self, system: &System, group: Vec<(Claimed, Job)>, deadline: i64) -> Vec<SettleItem> {
         let size = group.len();
         let permit = system.pace.admit().await;

@@ -48,6 +48,7 @@ struct Standing {
 
 impl Bridge {
     /// Polls one feed if it is due.
+    #[tracing::instrument(skip_all, fields(bridge = self.name, system = self.system(side).name, feed = feed.name))]
     pub async fn poll(&self, side: Side, feed: &Feed) -> Result<Polled, RuntimeError> {
         self.poll_ahead(side, feed, None).await
     }
@@ -130,6 +131,7 @@ impl Bridge {
     }
 
     /// Fetches what is to be read again; how many records were asked for.
+    #[tracing::instrument(skip_all, fields(bridge = self.name, system = self.system(side).name))]
     pub async fn refresh(&self, side: Side) -> Result<usize, RuntimeError> {
         let system = self.system(side);
         let limit = i64::try_from(self.options.page.min(100)).unwrap_or(100);
@@ -177,6 +179,7 @@ impl Bridge {
     }
 
     /// Stores what was pushed. Only after it returns may the sender be told that it was taken.
+    #[tracing::instrument(skip_all, fields(bridge = self.name, system = self.system(side).name))]
     pub async fn push(&self, side: Side, deliveries: Vec<Delivery>) -> Result<usize, RuntimeError> {
         let began = self.store.read(Tick).await?;
         let identities: Vec<_> = deliveries

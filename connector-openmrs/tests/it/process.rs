@@ -196,6 +196,39 @@ async fn a_bad_new_configuration_is_refused_and_the_last_good_one_runs_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn traces_reach_a_collector_and_name_nobody() {
+    let spans: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let taken = spans.clone();
+    let collector = axum::Router::new().route(
+        "/v1/traces",
+        axum::routing::post(async move |body: axum::body::Bytes| {
+            taken.lock().unwrap().extend_from_slice(&body)
+        }),
+    );
+    let collector = Server::start(collector, Faults::none(), Clock::real(), 0).await.unwrap();
+    let site = Site::new().await;
+    site.configure(
+        "log",
+        json!({ "level": "warn", "otlp": { "url": format!("{}/v1/traces", collector.url) } }),
+    );
+    site.person("p1").await;
+    let mut running = site.run().await;
+    let begun = Instant::now();
+    while site.patients.counts().patients == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the person never arrives");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::task::spawn_blocking(move || running.terminate().unwrap()).await.unwrap();
+    let spans = String::from_utf8_lossy(&spans.lock().unwrap()).into_owned();
+    for name in ["poll", "carry_out", "send", "openmrs"] {
+        assert!(spans.contains(name), "no span says {name}");
+    }
+    for mark in ["Amina", "Otieno", "1990-01-02", "p1"] {
+        assert!(!spans.contains(mark), "a span says {mark}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_tell_a_bad_call_from_a_bad_site() {
     let site = Site::new().await;
     assert_eq!(site.output(&["check", "--offline"]).await.status.code(), Some(0));
