@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::change::{Change, RecordId};
 use crate::outbox::{
-    Conflicts, FetchAgain, Forget, Key, Links, ListDead, ListHalted, ListLinks, ListReviews, ListUnreadable,
-    Replay, Resolve, Totals, Verdict, hex,
+    Conflicts, FetchAgain, Forget, Key, Links, ListDead, ListFeeds, ListHalted, ListLinks, ListReviews,
+    ListUnreadable, Replay, Resolve, Totals, Verdict, hex,
 };
 use crate::rules::Rules;
 use crate::store::{Store, StoreError};
@@ -18,7 +18,7 @@ use crate::store::{Store, StoreError};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Admin {
-    /// How many rows stand where, and what is halted.
+    /// How many rows stand where, what is halted, and how far the feeds are.
     Status,
     /// Dead letters after a number, with their bodies if asked for.
     DeadLetters {
@@ -99,7 +99,8 @@ const PAGE: i64 = 1_000;
 pub async fn execute(store: &Store, admin: Admin) -> Result<Value, AdminError> {
     Ok(match admin {
         Admin::Status => {
-            json!({ "rows": store.read(Totals).await?, "halted": store.read(ListHalted).await? })
+            let (rows, halted) = (store.read(Totals).await?, store.read(ListHalted).await?);
+            json!({ "rows": rows, "halted": halted, "feeds": store.read(ListFeeds).await? })
         }
         Admin::DeadLetters { after, bodies, limit } => {
             let limit = limit.unwrap_or(PAGE);

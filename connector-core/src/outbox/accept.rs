@@ -20,8 +20,8 @@ pub struct FeedMove {
     pub to: Cursor,
     /// For a rolling pass: the number of the feed among the system's feeds.
     pub whole: Option<i64>,
-    /// Whether the pass ends here.
-    pub ends: bool,
+    /// How long the pass took, in milliseconds, if it ends here.
+    pub took: Option<i64>,
 }
 
 /// One record that was read.
@@ -264,7 +264,7 @@ impl Accept {
         let mut asked = 0;
         let pass = feed.from.as_ref().map_or(feed.to.pass, |c| c.pass);
         if let Some(number) = feed.whole
-            && feed.ends
+            && feed.took.is_some()
             && self.rules.hold(Rule::Absence)
         {
             let system = feed.feed.split('/').next().unwrap_or_default();
@@ -288,14 +288,17 @@ impl Accept {
         let position =
             feed.to.position.as_ref().map(|p| tx.crypt().seal_json("cursor.position", p)).transpose()?;
         tx.exec(
-            "INSERT INTO cursor (feed, position, pass, due, moved) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (feed) DO \
-             UPDATE SET position = excluded.position, pass = excluded.pass, due = excluded.due, moved = excluded.moved",
+            "INSERT INTO cursor (feed, position, pass, due, moved, began, took) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+             ON CONFLICT (feed) DO UPDATE SET position = excluded.position, pass = excluded.pass, due = excluded.due, \
+             moved = excluded.moved, began = excluded.began, took = coalesce(excluded.took, cursor.took)",
             &[
                 feed.feed.as_str().into(),
                 position.as_deref().into(),
                 feed.to.pass.into(),
                 feed.to.due.into(),
                 tick.into(),
+                feed.to.began.into(),
+                feed.took.into(),
             ],
         )
         .await?;

@@ -1,6 +1,7 @@
 //! Where each feed stands, and what is to be fetched.
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use super::keys::{Key, Keys};
 use crate::change::RecordId;
@@ -17,6 +18,8 @@ pub struct Cursor {
     pub due: i64,
     /// The transaction that last moved it: what it must not have moved past meanwhile.
     pub moved: i64,
+    /// When the pass under way began, in milliseconds since 1970.
+    pub began: i64,
 }
 
 /// Reads a feed's cursor, and the number of the last transaction that asked for one.
@@ -35,13 +38,51 @@ impl Transaction for LoadCursor {
         let tick = present_tick(tx).await?;
         let row = tx
             .row(
-                "SELECT position, pass, due, moved FROM cursor WHERE feed = ?1",
+                "SELECT position, pass, due, moved, began FROM cursor WHERE feed = ?1",
                 &[self.feed.as_str().into()],
             )
             .await?;
         let Some(row) = row else { return Ok((None, tick)) };
         let position = row.opt_blob(0)?.map(|p| tx.crypt().open_json("cursor.position", p)).transpose()?;
-        Ok((Some(Cursor { position, pass: row.int(1)?, due: row.int(2)?, moved: row.int(3)? }), tick))
+        let (pass, due, moved, began) = (row.int(1)?, row.int(2)?, row.int(3)?, row.int(4)?);
+        Ok((Some(Cursor { position, pass, due, moved, began }), tick))
+    }
+}
+
+/// How far a feed is, for whoever looks at the connector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeedState {
+    /// `system/feed`.
+    pub feed: String,
+    /// Number of the pass under way.
+    pub pass: i64,
+    /// When the next poll is due, in milliseconds since 1970.
+    pub due: i64,
+    /// How long the last whole pass took, in milliseconds: so long can an edit stay unseen that moves no stamp.
+    pub last_pass_ms: Option<i64>,
+}
+
+/// Lists the feeds.
+#[derive(Clone, Copy, Debug)]
+pub struct ListFeeds;
+
+#[async_trait]
+impl Transaction for ListFeeds {
+    type Out = Vec<FeedState>;
+    const NAME: &'static str = "list-feeds";
+
+    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
+        let rows = tx.rows("SELECT feed, pass, due, took FROM cursor ORDER BY feed", &[]).await?;
+        let mut out = Vec::with_capacity(rows.len());
+        for row in &rows {
+            out.push(FeedState {
+                feed: row.text(0)?.to_owned(),
+                pass: row.int(1)?,
+                due: row.int(2)?,
+                last_pass_ms: row.opt_int(3)?,
+            });
+        }
+        Ok(out)
     }
 }
 

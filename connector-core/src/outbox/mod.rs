@@ -26,7 +26,7 @@ pub use accept::{Accept, Accepted, FeedMove, Item, Unread};
 pub use browse::{FetchAgain, LinkedRecord, ListLinks, ListUnreadable, UnreadableRow};
 pub use claim::{Claim, Claimed, Decision, NO_ANSWER, NOT_HELD, Planned};
 pub use enqueue::NewRow;
-pub use feeds::{Cursor, DueRefresh, LoadCursor, SeenDigests, Tick};
+pub use feeds::{Cursor, DueRefresh, FeedState, ListFeeds, LoadCursor, SeenDigests, Tick};
 pub use halt::{Configured, EndHalt, Halt, Halted, ListHalted, ProbeDue};
 pub use inspect::{
     Counts, DeadLetter, Forget, ListDead, ListReviews, Purge, Replay, Resolve, ReviewEntry, Totals, Verdict,

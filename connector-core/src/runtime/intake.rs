@@ -81,8 +81,8 @@ impl Bridge {
                     Ok(position) => position,
                     Err(fault) => return Err(self.fault(system, fault).await),
                 };
-                let to = Cursor { position, pass: 1, due: now, moved: 0 };
-                let feed = FeedMove { feed: name, from: None, to, whole: None, ends: false };
+                let to = Cursor { position, pass: 1, due: now, moved: 0, began: now };
+                let feed = FeedMove { feed: name, from: None, to, whole: None, took: None };
                 self.accept(Some(feed), began, vec![], vec![], vec![]).await?;
                 return Ok(Polled::Read { changed: 0, more: true });
             }
@@ -117,13 +117,17 @@ impl Bridge {
             i64::try_from(system.capabilities.feeds.iter().position(|f| f.name == feed.name).unwrap_or(0))
                 .unwrap_or(0);
         let due = if page.more { now } else { self.clock.now() + millis(feed.every) };
-        let ends = feed.whole && !page.more;
-        let to = match ends {
-            true => Cursor { position: None, pass: standing.pass + 1, due, moved: 0 },
-            false => Cursor { position: Some(page.next), pass: standing.pass, due, moved: 0 },
+        let began = match &standing.from {
+            Some(from) if from.position.is_some() => from.began,
+            _ => now,
+        };
+        let took = (feed.whole && !page.more).then(|| self.clock.now() - began);
+        let to = match took {
+            Some(_) => Cursor { position: None, pass: standing.pass + 1, due, moved: 0, began },
+            None => Cursor { position: Some(page.next), pass: standing.pass, due, moved: 0, began },
         };
         let moving =
-            FeedMove { feed: name, from: standing.from, to, whole: feed.whole.then_some(number), ends };
+            FeedMove { feed: name, from: standing.from, to, whole: feed.whole.then_some(number), took };
         let (items, mut unread) = self.items(side, page.records, feed.whole, standing.pass == 0).await?;
         unread.extend(page.unreadable.into_iter().map(|u| Unread { id: u.id, reason: u.reason, body: None }));
         let changed = self.accept(Some(moving), standing.began, items, unread, page.refresh).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connector_core::outbox::{GiveUpWaiting, ListDead, Totals};
+use connector_core::outbox::{GiveUpWaiting, ListDead, ListFeeds, Totals};
 use connector_core::rules::Rules;
 use simulation::engine::{Setup, Where, open_store};
 use simulation::openmrs_world::{OpenMrsWorld, Story};
@@ -121,4 +121,20 @@ async fn a_report_whose_person_never_comes_is_a_dead_letter_in_the_end() {
     let dead = store.read(ListDead { after: 0, limit: 10, bodies: false }).await.unwrap();
     assert_eq!(states(store.read(Totals).await.unwrap()), ["dead"]);
     assert!(dead[0].reason.contains("cht/person"), "{}", dead[0].reason);
+}
+
+#[tokio::test]
+async fn status_shows_how_long_the_last_full_pass_took() {
+    let mut world = OpenMrsWorld::new(1, 0.0, Story::Edits);
+    let store = open_store(&Where::Memory, "passes", world.clock()).await;
+    let engine = world.engine(store.clone(), Arc::new(Points::default()), &Setup::default()).await;
+    world.script(0).await;
+    for _ in 0..10 {
+        world.clock().0.advance(std::time::Duration::from_secs(1));
+        engine.tick().await;
+    }
+    let feeds = store.read(ListFeeds).await.unwrap();
+    let passed: Vec<_> = feeds.iter().filter(|f| f.last_pass_ms.is_some()).map(|f| f.feed.as_str()).collect();
+    assert_eq!(passed, ["openmrs/pass"], "{feeds:?}");
+    assert!(feeds.iter().any(|f| f.feed.starts_with("cht/")), "{feeds:?}");
 }

@@ -55,8 +55,9 @@ pub(super) fn call(state: &mut State, req: &Req, call: &str, now: i64) -> Result
             let Some(id) = body["_id"].as_str().map(str::to_owned) else {
                 return Err(Fail::reason(400, "bad_request", "_id is missing"));
             };
+            let before = state.medic.json(&id);
             let rev = edit(state, &id, body, now);
-            Ok(Reply::api(&json!({ "ok": true, "id": id, "rev": rev })))
+            Ok(Reply::api(&json!({ "ok": true, "id": id, "rev": rev, "before": before })))
         }
         ("GET", "settings") => Ok(Reply::api(&json!(state.switches))),
         ("PUT", "settings") => {

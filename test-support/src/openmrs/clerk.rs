@@ -90,13 +90,14 @@ impl OpenMrs {
         state.tables.find(uuid).map(|at| seen(state.tables.patient(at)))
     }
 
-    /// Edits a patient as a clerk at the screen, who is checked as strictly as REST.
-    pub fn edit(self: &Arc<Self>, uuid: &str, edit: &ClerkEdit) -> Result<(), String> {
+    /// Edits a patient as a clerk at the screen, who is checked as strictly as REST; the patient as it stood before.
+    pub fn edit(self: &Arc<Self>, uuid: &str, edit: &ClerkEdit) -> Result<Seen, String> {
         let now = self.clock.now_ms();
         let mut state = self.lock();
         let at = state.tables.find(uuid).ok_or("there is no such patient")?;
         let switches = state.switches.clone();
         let hand = Hand { by: ADMIN, now, switches: &switches };
+        let before = seen(state.tables.patient(at));
         let mut draft = state.tables.draft(at, now, &switches);
         if let Some(winner) = &edit.merged_into {
             let winner =
@@ -117,7 +118,7 @@ impl OpenMrs {
             state.tables.put(at, draft, ADMIN, now, &switches);
             state.tables.put(winner, kept, ADMIN, now, &switches);
             state.tables.move_encounters(at, winner);
-            return Ok(());
+            return Ok(before);
         }
         match edit.voided {
             Some(true) => hand.void(&mut draft, "Voided at the clinic"),
@@ -132,7 +133,7 @@ impl OpenMrs {
         if goes {
             state.tables.void_encounters(at, ADMIN, now, "Voided at the clinic");
         }
-        Ok(())
+        Ok(before)
     }
 }
 

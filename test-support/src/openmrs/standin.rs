@@ -1,6 +1,6 @@
 //! Looking in and switching over HTTP, below `/_standin/openmrs/`.
 //!
-//! `GET patients` (JSON lines), `GET counts`, `GET|PUT switches`, `POST edit {uuid, set}`, `POST generate {count, seed}`.
+//! `GET patients` (JSON lines), `GET counts`, `GET|PUT switches`, `POST edit {uuid, set}` (answers the patient as it stood before), `POST generate {count, seed}`.
 
 use std::sync::Arc;
 
@@ -51,7 +51,10 @@ pub fn answer(server: &Arc<OpenMrs>, call: &Call, path: &str) -> Reply {
             Err(error) => refuse(error.to_string()),
         },
         ("POST", "edit") => match serde_json::from_slice::<Edit>(body) {
-            Ok(edit) => server.edit(&edit.uuid, &edit.set).map_or_else(refuse, |()| done),
+            Ok(edit) => match server.edit(&edit.uuid, &edit.set) {
+                Ok(before) => Reply::rest(200, &json!({"ok": true, "before": before})),
+                Err(why) => refuse(why),
+            },
             Err(error) => refuse(error.to_string()),
         },
         ("POST", "generate") => match serde_json::from_slice::<Generate>(body) {

@@ -1,6 +1,6 @@
 //! What people type at both sides while the connector dies, written down, and whether all of it is still there.
 //!
-//! Every value is typed once in a whole run. Each edit notes the value that stood there before it: a value may be gone
+//! Every value is typed once in a whole run. Each edit notes the value that stood there in the very moment before it: a value may be gone
 //! only if somebody typed over what was seen, or if it stands in the conflict log.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,13 +65,19 @@ impl People {
         Ok(text)
     }
 
-    async fn at_cht(&self, doc: &Value) -> Result<()> {
-        self.send(self.client.post(format!("{}/_standin/cht/edit", self.cht)).json(doc)).await.map(drop)
+    /// The document as it stood before.
+    async fn at_cht(&self, doc: &Value) -> Result<Value> {
+        let request = self.client.post(format!("{}/_standin/cht/edit", self.cht));
+        let answer: Value = serde_json::from_str(&self.send(request.json(doc)).await?)?;
+        Ok(answer["before"].clone())
     }
 
-    async fn at_openmrs(&self, uuid: &Value, set: Value) -> Result<()> {
+    /// The patient as it stood before.
+    async fn at_openmrs(&self, uuid: &Value, set: Value) -> Result<Value> {
         let request = self.client.post(format!("{}/_standin/openmrs/edit", self.openmrs));
-        self.send(request.json(&json!({ "uuid": uuid, "set": set }))).await.map(drop)
+        let answer: Value =
+            serde_json::from_str(&self.send(request.json(&json!({ "uuid": uuid, "set": set }))).await?)?;
+        Ok(answer["before"].clone())
     }
 
     /// A plan of faults at both servers.
@@ -143,16 +149,16 @@ impl People {
         let value = if field == "phone" { phone(n) } else { format!("Ward {n}") };
         let before = if at_cht {
             let Some(contact) = person.contacts.first() else { return Ok(()) };
-            self.at_cht(&json!({ "_id": contact["_id"], field: value })).await?;
-            of_contact(contact, field)
+            let before = self.at_cht(&json!({ "_id": contact["_id"], field: value })).await?;
+            of_contact(&before, field)
         } else {
             let Some(patient) = person.patients.first() else { return Ok(()) };
             let set = match field {
                 "phone" => json!({ "phone": value }),
                 _ => json!({ "address": { "cityVillage": value } }),
             };
-            self.at_openmrs(&patient["uuid"], set).await?;
-            of_patient(patient, field)
+            let before = self.at_openmrs(&patient["uuid"], set).await?;
+            of_patient(&before, field)
         };
         self.note(&who, field, &value, before);
         Ok(())

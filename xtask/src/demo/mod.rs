@@ -25,6 +25,8 @@ const ENOUGH: usize = 2_000;
 const OUTAGE: Duration = Duration::from_secs(8);
 /// Longest wait for the chain to come to rest.
 const PATIENCE: Duration = Duration::from_secs(420);
+/// So long without any change means that nothing is under way any more: several full passes.
+const STILL: Duration = Duration::from_secs(60);
 /// States of rows that are under way.
 const OPEN: [&str; 4] = ["queued", "sent", "planned", "unknown"];
 /// Most people in review, in hundredths.
@@ -313,18 +315,24 @@ async fn edit(
     Ok(())
 }
 
-/// Waits until the auditor would be content, or for long enough.
+/// Waits until the auditor would be content, until nothing moves any more, or for long enough.
 async fn settle(site: &Site, bar: &ProgressBar, expected: &[Expected]) -> Result<()> {
     bar.set_message("the edits arrive");
     bar.set_length(expected.len() as u64);
     let connector = Connector::of(&site.admin())?;
     let end = Instant::now() + PATIENCE / 2;
+    let (mut moved, mut last) = (Instant::now(), None);
     loop {
         let found =
             verify::compare(expected, &site.cht.url, &site.openmrs.url, &connector.losers().await?).await?;
         bar.set_position((found.to_cht.delivered + found.to_openmrs.delivered) as u64);
         let open = rows(&connector.status().await?, None, &OPEN);
-        if open == 0 && found.to_cht.lost + found.to_openmrs.lost == 0 || Instant::now() > end {
+        let now = (open, found.to_cht.delivered, found.to_openmrs.delivered);
+        if last != Some(now) {
+            (moved, last) = (Instant::now(), Some(now));
+        }
+        let content = open == 0 && found.to_cht.lost + found.to_openmrs.lost == 0;
+        if content || moved.elapsed() > STILL || Instant::now() > end {
             return Ok(());
         }
         until(bar, Duration::from_secs(1)).await;
