@@ -48,12 +48,12 @@ struct Standing {
 
 impl Bridge {
     /// Polls one feed if it is due.
-    #[tracing::instrument(skip_all, fields(bridge = self.name, system = self.system(side).name, feed = feed.name))]
     pub async fn poll(&self, side: Side, feed: &Feed) -> Result<Polled, RuntimeError> {
         self.poll_ahead(side, feed, None).await
     }
 
     /// The same; of a rolling pass the next page is read meanwhile.
+    #[tracing::instrument(name = "poll", skip_all, fields(bridge = self.name, system = self.system(side).name, feed = feed.name))]
     pub(super) async fn poll_ahead(
         &self,
         side: Side,
