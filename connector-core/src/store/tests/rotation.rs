@@ -32,7 +32,7 @@ fn fill() -> impl Transaction<Out = ()> {
                 let key = tx.crypt().digest(&[&n.to_le_bytes()]);
                 let feed = format!("feed {n}");
                 tx.exec(
-                    "INSERT INTO cursor(feed, position, pass, due, moved) VALUES (?1, ?2, 0, 0, 0)",
+                    "INSERT INTO cursor(feed, position, pass, due, moved, began) VALUES (?1, ?2, 0, 0, 0, 0)",
                     &args![&feed, position],
                 )
                 .await?;
