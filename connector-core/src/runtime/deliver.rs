@@ -48,12 +48,12 @@ impl Bridge {
             return Ok(0);
         }
         let room = system.pace.room(self.clock.now(), self.options.take);
-        if room == 0 {
+        if room.rows == 0 {
             return Ok(0);
         }
         let take = Take {
             target: system.name.clone(),
-            limit: i64::try_from(room).unwrap_or(1),
+            limit: i64::try_from(room.rows).unwrap_or(1),
             owner: self.options.owner,
             lease: millis(self.options.lease),
             aside: millis(self.options.aside),
@@ -61,7 +61,6 @@ impl Bridge {
         };
         let rows = self.tx_if(take, |rows| !rows.is_empty()).await?;
         if rows.is_empty() {
-            system.pace.not_tried();
             return Ok(0);
         }
         let count = rows.len();
@@ -220,9 +219,6 @@ impl Bridge {
             rules: self.options.rules,
         };
         let claimed = self.tx(claim).await?;
-        if claimed.is_empty() {
-            system.pace.not_tried();
-        }
         let deadline = match self.options.rules.hold(Rule::Deadline) {
             true => began + millis(self.options.lease) * 3 / 4,
             false => i64::MAX,

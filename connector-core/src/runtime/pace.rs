@@ -60,27 +60,23 @@ impl Pace {
         Duration::from_micros(u64::try_from(at - now).unwrap_or(0))
     }
 
-    /// Most rows worth taking now: none while the breaker is open, one to try it.
-    pub fn room(&self, now: i64, wanted: usize) -> usize {
+    /// Most rows worth taking now: none while the breaker is open, one to try it. Others may try when the room is
+    /// dropped, whatever became of the row.
+    pub fn room(&self, now: i64, wanted: usize) -> Room<'_> {
         let mut state = self.lock();
         if state.open_until == 0 {
-            return wanted;
+            return Room { rows: wanted, probe: None };
         }
         if state.open_until > now || state.probing {
-            return 0;
+            return Room { rows: 0, probe: None };
         }
         state.probing = true;
-        1
+        Room { rows: 1, probe: Some(self) }
     }
 
     /// How long the breaker stays open, in milliseconds: until then no request is begun.
     pub fn closed_for(&self, now: i64) -> i64 {
         (self.lock().open_until - now).max(0)
-    }
-
-    /// The row taken to try an open breaker did not lead to a request.
-    pub fn not_tried(&self) {
-        self.lock().probing = false;
     }
 
     /// Notes how a request went.
@@ -128,6 +124,22 @@ impl Pace {
     }
 }
 
+/// How many rows may be taken.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    pub rows: usize,
+    /// Held by whoever tries an open breaker.
+    probe: Option<&'a Pace>,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(pace) = self.probe {
+            pace.lock().probing = false;
+        }
+    }
+}
+
 /// Pause before the next try of a row, in milliseconds: doubles from one second to five minutes, a fifth more or less
 /// so that rows do not come back together, never shorter than the system asked for.
 pub(super) fn pause(tries: u32, seq: i64, asked: Option<Duration>) -> i64 {
@@ -149,17 +161,31 @@ mod tests {
     fn a_storm_opens_the_breaker_and_one_good_try_closes_it() {
         let p = pace();
         for _ in 0..WINDOW {
-            assert_eq!(p.room(0, 8), 8);
+            assert_eq!(p.room(0, 8).rows, 8);
             p.note(&Outcome::Unknown, 0);
         }
-        assert_eq!(p.room(1, 8), 0);
-        assert_eq!(p.room(FIRST_PAUSE, 8), 1);
-        assert_eq!(p.room(FIRST_PAUSE, 8), 0, "one try at a time");
+        assert_eq!(p.room(1, 8).rows, 0);
+        let probe = p.room(FIRST_PAUSE, 8);
+        assert_eq!(probe.rows, 1);
+        assert_eq!(p.room(FIRST_PAUSE, 8).rows, 0, "one try at a time");
         p.note(&Outcome::retry("503"), FIRST_PAUSE);
-        assert_eq!(p.room(2 * FIRST_PAUSE, 8), 0, "each pause is longer");
-        assert_eq!(p.room(3 * FIRST_PAUSE, 8), 1);
+        drop(probe);
+        assert_eq!(p.room(2 * FIRST_PAUSE, 8).rows, 0, "each pause is longer");
+        let probe = p.room(3 * FIRST_PAUSE, 8);
+        assert_eq!(probe.rows, 1);
         p.note(&Outcome::Conflict, 3 * FIRST_PAUSE);
-        assert_eq!(p.room(3 * FIRST_PAUSE, 8), 8);
+        drop(probe);
+        assert_eq!(p.room(3 * FIRST_PAUSE, 8).rows, 8);
+    }
+
+    #[test]
+    fn a_try_that_came_to_no_request_leaves_the_breaker_to_the_next() {
+        let p = pace();
+        for _ in 0..WINDOW {
+            p.note(&Outcome::Unknown, 0);
+        }
+        drop(p.room(FIRST_PAUSE, 8));
+        assert_eq!(p.room(FIRST_PAUSE, 8).rows, 1);
     }
 
     #[test]
@@ -169,7 +195,7 @@ mod tests {
             p.note(&Outcome::Unknown, 0);
         }
         assert_eq!(p.closed_for(0), FIRST_PAUSE);
-        assert_eq!((p.closed_for(FIRST_PAUSE), p.room(FIRST_PAUSE, 8)), (0, 1));
+        assert_eq!((p.closed_for(FIRST_PAUSE), p.room(FIRST_PAUSE, 8).rows), (0, 1));
     }
 
     #[test]

@@ -161,33 +161,29 @@ async fn part(kind: Kind, kills: usize, seed: u64, tally: &mut Tally) -> Result<
 }
 
 /// How many entries of a list name which reason.
-async fn reasons(
-    replicas: &Replicas,
-    mut ask: Value,
-    list: &str,
-    why: &str,
-) -> Result<BTreeMap<String, usize>> {
+async fn reasons(replicas: &Replicas, ask: Value, list: &str, why: &str) -> Result<BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
+    for entry in entries(replicas, ask, list).await? {
+        *counts.entry(entry[why].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+async fn conflicts(replicas: &Replicas) -> Result<BTreeSet<String>> {
+    let entries = entries(replicas, json!({ "do": "conflicts" }), "conflicts").await?;
+    Ok(entries.iter().filter_map(|entry| entry["conflict"]["lost"].as_str().map(str::to_owned)).collect())
+}
+
+/// All entries of a list of the administration.
+async fn entries(replicas: &Replicas, mut ask: Value, list: &str) -> Result<Vec<Value>> {
+    let mut all = vec![];
     ask["after"] = json!(0);
     loop {
         let page = replicas.ask(&ask).await?;
         let entries = page[list].as_array().cloned().unwrap_or_default();
-        let Some(last) = entries.last() else { return Ok(counts) };
+        let Some(last) = entries.last() else { return Ok(all) };
         ask["after"] = json!(last["id"].as_i64().or(last["seq"].as_i64()).context("an entry has no number")?);
-        for entry in entries {
-            *counts.entry(entry[why].as_str().unwrap_or_default().to_owned()).or_default() += 1;
-        }
-    }
-}
-
-async fn conflicts(replicas: &Replicas) -> Result<BTreeSet<String>> {
-    let (mut lost, mut after) = (BTreeSet::new(), 0);
-    loop {
-        let page = replicas.ask(&json!({ "do": "conflicts", "after": after })).await?;
-        let entries = page["conflicts"].as_array().cloned().unwrap_or_default();
-        let Some(last) = entries.last().and_then(|entry| entry["id"].as_i64()) else { return Ok(lost) };
-        lost.extend(entries.iter().filter_map(|entry| entry["conflict"]["lost"].as_str().map(str::to_owned)));
-        after = last;
+        all.extend(entries);
     }
 }
 
